@@ -1,0 +1,1 @@
+"""car-ext: image classifiers that are good on their worst class."""
