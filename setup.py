@@ -57,7 +57,9 @@ def cuda_release() -> tuple[int, int] | None:
     text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     release = tuple(int(part) for part in re.search(r"release (\d+)\.(\d+)", text).groups())
     if release[0] != int(torch.version.cuda.split(".")[0]):
-        print(f"car_ext: building without CUDA: nvcc {release[0]}.{release[1]}, but torch is for CUDA {torch.version.cuda}")
+        print(
+            f"car_ext: building without CUDA: nvcc {release[0]}.{release[1]}, but torch is for CUDA {torch.version.cuda}"
+        )
         return None
     return release
 

@@ -30,6 +30,4 @@ if CPU_OBJECT is None:
         "a C++17 compiler is needed."
     )
 
-CUDA_OBJECT, CUDA_STATUS = (
-    (None, "this torch has no CUDA") if torch.version.cuda is None else _load("_C_cuda")
-)
+CUDA_OBJECT, CUDA_STATUS = (None, "this torch has no CUDA") if torch.version.cuda is None else _load("_C_cuda")

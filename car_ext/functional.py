@@ -116,7 +116,9 @@ def car_step(
         mixed = torch.where(first, batch.detach(), beta * ema.T + (1 - beta) * batch)
         confusion = torch.where(entering, mixed, ema.T)
         count = updates + entering
-        share = torch.where(count > 0, 1 - beta ** count.to(ema.dtype), 1.0) if debias else torch.ones_like(class_weights)
+        share = (
+            torch.where(count > 0, 1 - beta ** count.to(ema.dtype), 1.0) if debias else torch.ones_like(class_weights)
+        )
         weighted = confusion * (class_weights / share)
         left, values, _ = torch.linalg.svd(weighted)
         sigma = values[0]

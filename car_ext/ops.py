@@ -38,13 +38,6 @@ def _scale_gradient(ctx, upstream: Tensor):
 torch.library.register_autograd("car_ext::attach_gradient", _scale_gradient, setup_context=_save_gradient)
 
 
-# Kernels go before CompositeExplicitAutograd in the dispatcher, so this runs only where there is none.
-@torch.library.impl("car_ext::car_step", "CompositeExplicitAutograd")
-def _fallback(logits, *args):
-    _warn_of_fallback(logits.device.type)
-    return functional.car_step(logits, *args)
-
-
 _warned: set[str] = set()
 
 
@@ -58,3 +51,12 @@ def _warn_of_fallback(device: str) -> None:
         "which is slow. `python -m car_ext` shows what was built.",
         stacklevel=2,
     )
+
+
+def _fallback(logits, *args):
+    _warn_of_fallback(logits.device.type)
+    return functional.car_step(logits, *args)
+
+
+# Kernels go before CompositeExplicitAutograd in the dispatcher, so this runs only where there is none.
+torch.library.impl("car_ext::car_step", "CompositeExplicitAutograd", _fallback)

@@ -1,0 +1,82 @@
+"""``python -m car_ext``: versions, what was built and what works here. The first thing to paste into a bug report."""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import sys
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "triton")
+
+
+def report() -> dict:
+    """Everything a maintainer asks first, as plain data."""
+    import torch
+
+    from . import __version__, _library
+    from .runtime import working_providers
+
+    def version(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "-"
+
+    try:
+        from ._info import build_info
+
+        build = build_info()
+    except ImportError:
+        build = {}
+    found = {name: version(name) for name in PACKAGES}
+    return {
+        "car_ext": __version__,
+        "python": f"{sys.version.split()[0]} on {platform.platform()}",
+        "packages": {name: number for name, number in found.items() if number != "-"},
+        "operators, CPU": f"{_library.CPU_STATUS}: {_library.CPU_OBJECT}",
+        "operators, CUDA": _library.CUDA_STATUS + (f": {_library.CUDA_OBJECT}" if _library.CUDA_OBJECT else ""),
+        "build": build or "no build information (car_ext._info is missing)",
+        "devices": [
+            f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+            *(
+                f"cuda:{i}, {torch.cuda.get_device_name(i)}, compute capability "
+                + ".".join(map(str, torch.cuda.get_device_capability(i)))
+                for i in range(torch.cuda.device_count())
+            ),
+        ],
+        "operator works on": [device for device in ("cpu", "cuda") if _operator_works(device)],
+        "onnxruntime providers": working_providers(),
+    }
+
+
+def _operator_works(device: str) -> bool:
+    import torch
+
+    from . import CAR
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return False
+    logits = torch.tensor([[0.0, 1.0], [1.0, 0.0]], device=device, requires_grad=True)
+    CAR([2, 1]).to(device)(logits, torch.tensor([0, 1], device=device)).backward()
+    return bool(logits.grad.isfinite().all() and logits.grad.any())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m car_ext", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    arguments = parser.parse_args()
+    facts = report()
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = "; ".join(value)
+        print(f"{name:<22} {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

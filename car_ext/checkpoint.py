@@ -1,0 +1,108 @@
+"""Checkpoints that survive a kill at any moment: written aside, synced, renamed, older ones then removed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from car_ext.errors import InputError
+
+_TENSORS, _STATE = "tensors.safetensors", "state.json"
+
+
+def save(directory: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
+    """Write ``directory/checkpoint-EPOCH/`` and remove older ones; ``state`` is anything JSON can hold.
+
+    Tensors may be on any device, shared or non-contiguous. Returns the checkpoint's folder.
+    """
+    final = directory / f"checkpoint-{epoch:06d}"
+    draft = final.with_suffix(".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    # safetensors refuses views and shared storage, so every tensor is given its own memory.
+    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    save_file(own, draft / _TENSORS)
+    content = {"epoch": epoch, "tensors_sha256": _sha256(draft / _TENSORS), **state}
+    (draft / _STATE).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    for path in (draft / _TENSORS, draft / _STATE, draft):
+        _sync(path)
+    draft.rename(final)
+    _sync(directory)
+    for old in directory.glob("checkpoint-*"):
+        if old != final:
+            shutil.rmtree(old)
+    return final
+
+
+def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+    """``(epoch, tensors on the CPU, state)`` of the newest checkpoint, or None if there is none.
+
+    Raises :class:`InputError` naming the checkpoint if it is damaged.
+    """
+    found = max(directory.glob("checkpoint-" + "[0-9]" * 6), default=None)
+    if found is None:
+        return None
+    try:
+        state = json.loads((found / _STATE).read_text(encoding="utf-8"))
+        if state.pop("tensors_sha256") != _sha256(found / _TENSORS):
+            raise ValueError(f"{_TENSORS} is not what was written")
+        return state.pop("epoch"), load_file(found / _TENSORS), state
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(
+            f"the checkpoint {found} is damaged ({error}); bring back a copy, or remove it to start again."
+        ) from error
+
+
+def pack(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a module under names that begin with ``prefix.``."""
+    return {f"{prefix}.{name}": tensor for name, tensor in state_dict.items()}
+
+
+def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`pack`."""
+    start = prefix + "."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """An optimizer as tensors named ``optimizer.PARAMETER.KEY`` and its parameter groups, which fit JSON."""
+    state = optimizer.state_dict()
+    tensors = {
+        f"optimizer.{parameter}.{key}": tensor
+        for parameter, entries in state["state"].items()
+        for key, tensor in entries.items()
+        if tensor is not None  # SGD notes an absent momentum buffer
+    }
+    return tensors, state["param_groups"]
+
+
+def unpack_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """Load into ``optimizer`` what :func:`pack_optimizer` took out of one like it."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in unpack("optimizer", tensors).items():
+        parameter, _, key = name.partition(".")
+        state.setdefault(int(parameter), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

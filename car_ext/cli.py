@@ -1,0 +1,107 @@
+"""What the command-line scripts share: exit codes and the tables they print."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from car_ext.errors import InputError
+from car_ext.metrics import mean_and_deviation
+
+ROWS = {
+    "overall": "overall_accuracy",
+    "balanced": "balanced_accuracy",
+    "worst class": "worst_class_accuracy",
+    "  which one": "worst_class",
+    "rarest three": "rarest_three_accuracy",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "worst-class ratio": "worst_class_ratio",
+}
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Runs a script's main function and returns its exit code, for `sys.exit(run(main))`.
+
+    Returns:
+        What main returned, 0 for None; 2 after an InputError or OSError, printed to stderr as one line;
+        130 after Ctrl-C; 141 when the reader of stdout has gone, as `| head` does.
+    """
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit, which would fail again with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"error: {error}; check the path, its permissions and the free space.", file=sys.stderr)
+        return 2
+
+
+def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], title: str | None = None) -> None:
+    """Prints the scores of one or more methods side by side, in per cent.
+
+    Args:
+        summaries_by_name: method name to what `metrics.summarize` returns, or to a list of those, one a seed, which
+            is shown as mean ± standard deviation.
+        title: a line above the table.
+    """
+    table = Table("accuracy in %", box=SIMPLE, title=_text(title) if title else None)
+    for name in summaries_by_name:
+        table.add_column(_text(name), justify="right", overflow="fold")
+    columns = [[runs] if isinstance(runs, Mapping) else runs for runs in summaries_by_name.values()]
+    for row, key in ROWS.items():
+        cells = [_cell([summary[key] for summary in runs]) for runs in columns]
+        table.add_row(row, *cells, style="bold" if key == "worst_class_accuracy" else None)
+    Console().print(table)
+
+
+def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None:
+    """Prints the worst classes and what they are taken for, in per cent.
+
+    Args:
+        confusions: what `metrics.worst_confusions` returns.
+        title: a line above the table.
+    """
+    table = Table(box=SIMPLE, title=_text(title) if title else None)
+    table.add_column("class", overflow="fold")
+    table.add_column("training images", justify="right")
+    table.add_column("accuracy", justify="right")
+    table.add_column("confused with", overflow="fold")
+    for entry in confusions:
+        taken_for = ", ".join(f"{c['class']} {100 * c['fraction']:.0f}%" for c in entry["confused_with"])
+        table.add_row(
+            _text(entry["class"]), str(entry["class_count"]), f"{percent(entry['accuracy'])}%", _text(taken_for or "-")
+        )
+    Console().print(table)
+
+
+def percent(mean: float | None, deviation: float | None = None) -> str:
+    """A fraction in per cent with one decimal: ``84.3``, ``84.3 ± 1.2``, or ``-`` where undefined."""
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
+def _cell(values: Sequence[float | str | None]) -> Text | str:
+    if any(isinstance(value, str) for value in values):
+        return _text(", ".join(dict.fromkeys(value for value in values if value)))
+    return percent(*mean_and_deviation(values))
+
+
+def _text(name: str) -> Text:
+    """Names come from folders: brackets are not markup, and control characters do not reach the terminal."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name))

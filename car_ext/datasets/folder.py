@@ -1,0 +1,110 @@
+"""A folder, or a .zip of one, of images sorted into split and class folders."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from car_ext.datasets.decode import EXTENSIONS, decode, shorter_side
+from car_ext.datasets.longtail import imbalance
+from car_ext.datasets.split import LongTailedData, Split
+from car_ext.datasets.tree import FolderTree, ZipTree
+from car_ext.errors import InputError
+
+
+class LazyImages:
+    """Images decoded each time they are asked for; works in DataLoader workers, forked or spawned.
+
+    Args:
+        tree: where the files are.
+        files: N paths below the tree's root.
+        image_size: height and width of the decoded images in pixels.
+    """
+
+    def __init__(self, tree: FolderTree | ZipTree, files: Sequence[str], image_size: int):
+        self.tree, self.files, self.image_size = tree, files, image_size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index` as (image_size, image_size, 3) uint8.
+
+        Raises:
+            InputError: the file cannot be read or decoded.
+        """
+        name = self.files[index]
+        return decode(self.tree.read(name), self.image_size, self.tree.locate(name))
+
+
+def load(path: Path, image_size: int | None, imbalance_ratio: float | None) -> LongTailedData:
+    """Lists an image folder without decoding it.
+
+    Layout: `train/CLASS/*` and `test/CLASS/*`, or `val/` for want of `test/`, at the root or inside the only
+    folder there. Labels follow the sorted names of the class folders, samples the sorted names of the files.
+
+    Args:
+        path: the folder or .zip file.
+        image_size: stored height and width in pixels; None takes the shorter side of the first training image
+            up to 96, and 224 for larger ones.
+        imbalance_ratio: see `longtail.imbalance`; None keeps every training image.
+
+    Raises:
+        InputError: nothing readable at the path, another layout, fewer than two classes, a class without
+            images or in one split only, or an imbalance_ratio the files do not allow.
+    """
+    tree = FolderTree(path) if path.is_dir() else ZipTree(path)
+    root, test = _find_splits(tree)
+    train_files = _class_files(tree, f"{root}train")
+    test_files = _class_files(tree, f"{root}{test}")
+    if len(train_files) < 2:
+        raise InputError(
+            f"{tree.locate(root + 'train')!r} holds {len(train_files)} class folders: a classifier needs at least 2"
+        )
+    if lonely := sorted(train_files.keys() ^ test_files.keys()):
+        here, there = ("train", test) if lonely[0] in train_files else (test, "train")
+        raise InputError(
+            f"class {lonely[0]!r} is in {here}/ but not in {there}/ of {str(path)!r}: both need the same class folders"
+        )
+    class_names = tuple(train_files)
+    if image_size is None:
+        first = train_files[class_names[0]][0]
+        side = shorter_side(tree.read(first), tree.locate(first))
+        image_size = side if side <= 96 else 224
+
+    def split(by_class: dict[str, list[str]], ratio: float | None) -> Split:
+        files = [name for names in by_class.values() for name in names]
+        targets = np.repeat(np.arange(len(class_names)), [len(names) for names in by_class.values()])
+        kept = imbalance(targets, class_names, ratio)
+        return Split(LazyImages(tree, [files[i] for i in kept], image_size), targets[kept])
+
+    train, held_out = split(train_files, imbalance_ratio), split(test_files, None)
+    return LongTailedData(path.stem, class_names, train, held_out, image_size, channels=3)
+
+
+def _find_splits(tree: FolderTree | ZipTree) -> tuple[str, str]:
+    """The prefix of the split folders ("" or "FOLDER/") and the name of the held-out one."""
+    top = tree.list("")[0]
+    prefix = f"{top[0]}/" if len(top) == 1 and top != ["train"] else ""
+    folders = tree.list(top[0])[0] if prefix else top
+    for test in ("test", "val"):
+        if "train" in folders and test in folders:
+            return prefix, test
+    raise InputError(
+        f"data {str(tree.path)!r} has no train/ folder with a test/ or val/ folder beside it: "
+        "arrange the images as train/CLASS/* and test/CLASS/*"
+    )
+
+
+def _class_files(tree: FolderTree | ZipTree, folder: str) -> dict[str, list[str]]:
+    """Class name to the paths of its images, both sorted."""
+    classes = {}
+    for name in tree.list(folder)[0]:
+        files = [f for f in tree.list(f"{folder}/{name}")[1] if PurePosixPath(f).suffix.lower() in EXTENSIONS]
+        if not files:
+            raise InputError(
+                f"class folder {tree.locate(f'{folder}/{name}')!r} holds no image "
+                f"({', '.join(sorted(EXTENSIONS))}): add one or remove the folder"
+            )
+        classes[name] = [f"{folder}/{name}/{f}" for f in files]
+    return classes

@@ -1,0 +1,61 @@
+"""What every data set looks like to the rest of the package."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Images(Protocol):
+    """N images of one size: an (N, H, W, C) uint8 array is one, and so is `folder.LazyImages`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index` as (H, W, C) uint8."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: N images, each (H, W, C) uint8; an array when they are held in memory.
+        targets: (N,) int64 labels in 0 .. K-1.
+    """
+
+    images: Images | np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class LongTailedData:
+    """A long-tailed training split and its test split over the same K classes.
+
+    Attributes:
+        name: what the data is called in reports.
+        class_names: K names; the position is the label.
+        train: the training images.
+        test: the held-out images.
+        image_size: stored height and width in pixels.
+        channels: 1 (grey) or 3 (RGB).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    image_size: int
+    channels: int
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Training images a class, (K,) int64."""
+        return np.bincount(self.train.targets, minlength=self.num_classes)

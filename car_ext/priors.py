@@ -1,0 +1,96 @@
+"""Class priors: from training images a class to frequencies, shot groups and long-tailed profiles."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from car_ext.errors import InputError
+
+
+def check_class_counts(class_counts: Sequence[int], class_names: Sequence[str] | None = None) -> np.ndarray:
+    """Training images a class, checked.
+
+    Args:
+        class_counts: (K,) positive whole numbers; floats such as 5.0 are accepted.
+        class_names: (K,) names used in the error message; the label where None.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        InputError: fewer than two classes, or a count that is not a positive whole number.
+    """
+    try:
+        counts = np.asarray(class_counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"class_counts must be a list of whole numbers, not {class_counts!r}") from error
+    if counts.ndim != 1 or counts.size < 2:
+        raise InputError(f"class_counts has shape {counts.shape}: give one count for each of at least 2 classes")
+    if class_names is not None and len(class_names) != counts.size:
+        raise InputError(
+            f"class_counts has {counts.size} entries for {len(class_names)} class_names: give one count a class"
+        )
+    wrong = np.flatnonzero(~(np.isfinite(counts) & (counts >= 1) & (counts == np.floor(counts))))
+    if wrong.size:
+        label = int(wrong[0])
+        name = f"{label}" if class_names is None else repr(class_names[label])
+        raise InputError(
+            f"class {name} has class_counts entry {counts[label]:g}: "
+            "every class needs a whole number of training images, at least 1"
+        )
+    return counts.astype(np.int64)
+
+
+def relative_frequencies(class_counts: Sequence[int]) -> np.ndarray:
+    """Training frequency of each class: (K,) counts to (K,) float64 that sum to 1.
+
+    Raises:
+        InputError: as `check_class_counts`.
+    """
+    counts = check_class_counts(class_counts)
+    return counts / counts.sum()
+
+
+def shot_groups(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
+    """Boolean masks (K,) of the classes with many (> 100), medium (20 to 100) and few (< 20) training images.
+
+    Source: Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
+
+    Raises:
+        InputError: as `check_class_counts`.
+    """
+    counts = check_class_counts(class_counts)
+    many, few = counts > 100, counts < 20
+    return {"many": many, "medium": ~many & ~few, "few": few}
+
+
+def exponential_profile(max_count: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
+    """Exponentially falling class counts, as in CIFAR10-LT and CIFAR100-LT.
+
+    n_c = int(max_count * (1 / imbalance_ratio) ** (c / (K - 1))) for c = 0 .. K-1; the truncation is done in
+    Python's double arithmetic, whose rounding the published class counts depend on.
+    Source: Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019.
+
+    Args:
+        max_count: images of the largest class, class 0.
+        num_classes: K, at least 2.
+        imbalance_ratio: largest over smallest class count, at least 1.
+
+    Returns:
+        (K,) int64, never rising. A tail class can reach 0 where imbalance_ratio is about max_count or above.
+
+    Raises:
+        InputError: num_classes below 2, max_count below 1, or an imbalance_ratio below 1 or not finite.
+    """
+    if num_classes < 2:
+        raise InputError(f"num_classes is {num_classes}: a long-tailed profile needs at least 2 classes")
+    if max_count < 1:
+        raise InputError(f"max_count is {max_count}: the largest class needs at least 1 image")
+    if not 1 <= imbalance_ratio < float("inf"):
+        raise InputError(
+            f"imbalance_ratio is {imbalance_ratio}: give a finite number of at least 1 "
+            "(largest over smallest class count)"
+        )
+    fraction = 1 / imbalance_ratio
+    last = num_classes - 1
+    return np.array([int(max_count * fraction ** (c / last)) for c in range(num_classes)], np.int64)

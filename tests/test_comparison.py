@@ -1,0 +1,57 @@
+"""The main job: with and without CAR, over seeds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from car_ext import InputError
+from car_ext.comparison import compare, draw, markdown, table
+from car_ext.config import Config
+
+
+def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
+    results = compare(Config(), [0, 1], tmp_path, progress=False)
+    assert list(results) == ["ce", "ce+car", "ce+car, onnxruntime"]
+    plain, with_car, deployed = table(results)
+    assert plain["worst_class_accuracy"] < 0.1 < with_car["worst_class_accuracy"]
+    assert with_car["overall_accuracy"] > plain["overall_accuracy"] + 0.04
+    assert with_car["rarest_three_accuracy"] > plain["rarest_three_accuracy"] + 0.15
+    assert deployed["worst_class_accuracy"] == with_car["worst_class_accuracy"]
+    draw(results, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+    before = (tmp_path / "ce-seed0" / "summary.json").stat().st_mtime_ns
+    again = compare(Config(), [0, 1], tmp_path, progress=False)
+    assert (tmp_path / "ce-seed0" / "summary.json").stat().st_mtime_ns == before, "a finished run is not repeated"
+    assert again["ce"] == results["ce"]
+
+    with pytest.raises(InputError, match="epochs"):
+        compare(Config(epochs=41), [0], tmp_path, progress=False)
+
+
+def test_table_by_hand():
+    scores = dict.fromkeys(
+        ("overall_accuracy", "balanced_accuracy", "rarest_three_accuracy", "many", "medium", "worst_class_ratio"), 0.5
+    )
+    results = {"ce": [{**scores, "worst_class_accuracy": w, "few": None} for w in (0.1, 0.3)]}
+    (row,) = table(results)
+    assert row["worst_class_accuracy"] == pytest.approx(0.2)
+    assert row["worst_class_accuracy_std"] == pytest.approx(0.02**0.5)
+    assert row["few"] is None
+    assert "| ce | 2 | 50.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
+
+
+def test_seeds_must_differ(tmp_path):
+    with pytest.raises(InputError, match="each once"):
+        compare(Config(), [1, 1], tmp_path)
+
+
+def test_script_says_what_is_wrong(tmp_path):
+    script = Path(__file__).parents[1] / "train" / "compare.py"
+    command = [sys.executable, str(script), "--seeds", "0", "--epoch", "3", "--compare-out", str(tmp_path / "x")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "--epochs" in result.stderr
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,231 @@
+"""The CPU operator against the float64 oracle."""
+
+import itertools
+
+import pytest
+import torch
+from cases import Case, Options, assert_matches_oracle, relative
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from car_ext import functional, ops
+
+FORMS = [
+    {"softmax_over_all": a, "detach_gate": d, "start_from_first_batch": f, "hold_absent": h, "debias": b}
+    for a, d, f, h, b in itertools.product([False, True], repeat=5)
+    if not (f and b)
+]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "+".join(k for k, v in form.items() if v) or "paper")
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_every_form_matches_the_oracle(form, temperature):
+    for (samples, classes), cold in itertools.product([(1, 2), (9, 5), (40, 37)], [False, True]):
+        options = Options(temperature=temperature, **form)
+        assert_matches_oracle(
+            Case(samples, classes, weighted=True, ignored=True, cold=cold, options=options), ops.car_step
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(128, 10), (7, 100), (64, 130), (3, 257), (300, 2)], ids=str)
+def test_dtypes_and_shapes(dtype, shape):
+    assert_matches_oracle(Case(*shape, dtype=dtype, scale=2.0), ops.car_step)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    samples=st.integers(0, 20),
+    classes=st.integers(2, 40),
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([0.0, 0.1, 3.0, 60.0]),  # equal logits to hopelessly confident ones
+    weighted=st.booleans(),
+    ignored=st.booleans(),
+    form=st.sampled_from(FORMS),
+    gamma=st.sampled_from([0.0, 0.1, -2.0]),
+)
+def test_property_any_batch_matches_the_oracle(samples, classes, seed, scale, weighted, ignored, form, gamma):
+    options = Options(gamma=gamma, **form)
+    case = Case(samples, classes, seed=seed, scale=scale, weighted=weighted, ignored=ignored, options=options)
+    assert_matches_oracle(case, ops.car_step)
+
+
+def test_one_class_only_and_huge_logits():
+    for value in (0.0, 1e4, -1e4):
+        case = Case(6, 5, scale=1.0)
+        case.targets.fill_(3)
+        case.logits[:, 2] += value
+        assert_matches_oracle(case, ops.car_step)
+
+
+def test_masked_classes_may_be_minus_infinity():
+    case = Case(8, 6)
+    case.logits[:, 1] = -torch.inf
+    case.logits[2] = -torch.inf
+    case.logits[2, 3] = 1.0
+    assert_matches_oracle(case, ops.car_step)
+
+
+def test_zero_matrix_has_sigma_and_gradient_zero():
+    case = Case(4, 3, cold=True, ignored=True)
+    case.targets.fill_(case.options.ignore_index)
+    sigma, grad, _ = case.run(ops.car_step)
+    assert sigma == 0
+    assert not grad.any()
+
+
+def test_any_strides_give_the_same_bits():
+    case = Case(6, 9, dtype=torch.float32)
+    plain = case.run(ops.car_step)
+    wide = torch.full((6, 30), 7.0)
+    wide[:, 2:29:3] = case.logits
+    for logits in (case.logits.t().contiguous().t(), wide[:, 2:29:3], case.logits[:, :1].expand(6, 9)):
+        strided = case.run(ops.car_step, logits)
+        reference = plain if logits.stride(1) else case.run(ops.car_step, logits.contiguous())
+        assert torch.equal(strided[0], reference[0])
+        assert torch.equal(strided[1], reference[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_dense_prediction_in_place(dtype):
+    case = Case(2, 5, dtype=dtype, spatial=(3, 4), weighted=True, ignored=True)
+    assert_matches_oracle(case, ops.car_step)
+    layouts = [
+        case.logits.to(memory_format=torch.channels_last),
+        case.logits.transpose(2, 3).contiguous().transpose(2, 3),
+    ]
+    plain = case.run(ops.car_step)
+    for logits in layouts:
+        again = case.run(ops.car_step, logits)
+        assert torch.equal(again[0], plain[0])
+        assert torch.equal(again[1], plain[1])
+
+
+def test_the_same_bits_at_any_thread_count():
+    case = Case(257, 301, dtype=torch.float32, weighted=True)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(case.run(ops.car_step))
+    finally:
+        torch.set_num_threads(before)
+    for sigma, grad, state in results[1:]:
+        assert torch.equal(sigma, results[0][0])
+        assert torch.equal(grad, results[0][1])
+        assert all(torch.equal(a, b) for a, b in zip(state, results[0][2], strict=True))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("softmax_over_all", [False, True])
+def test_gradient_against_finite_differences(temperature, softmax_over_all):
+    case = Case(
+        7,
+        5,
+        weighted=True,
+        options=Options(temperature=temperature, softmax_over_all=softmax_over_all, tolerance=1e-12),
+    )
+
+    def sigma(logits):
+        state = [t.clone() for t in case.state]
+        value, grad = ops.car_step(logits.detach(), case.targets, case.weights, *state, *case.options.args())
+        return ops.attach_gradient(logits, value, grad)
+
+    assert torch.autograd.gradcheck(sigma, case.logits.clone().requires_grad_(), eps=1e-6, atol=1e-8)
+
+
+def test_detached_gate_leaves_the_true_logit_alone():
+    # METHODS: with the softmax over the others and the gate detached, dL/dz_y = 0 exactly.
+    case = Case(9, 6, options=Options(detach_gate=True))
+    _, grad, _ = case.run(ops.car_step)
+    assert grad.any()
+    assert not grad.gather(1, case.targets[:, None]).any()
+
+
+def test_gradient_rows_sum_to_zero():
+    for all_classes in (False, True):
+        _, grad, _ = Case(9, 6, options=Options(softmax_over_all=all_classes)).run(ops.car_step)
+        assert grad.sum(1).abs().max() < 1e-15
+
+
+def test_near_degenerate_top_values():
+    # Two blocks that do not touch, of almost the same norm: the iteration has to see both and choose.
+    case = Case(0, 60, cold=True, options=Options(hold_absent=True))
+    ema = case.state[1]
+    ema[:30, :30], ema[30:, 30:] = 0.01, 0.010001
+    case.state[0].fill_(1)
+    case.state[3].zero_()[:30] = 30**-0.5  # warm start wholly inside the wrong block
+    sigma, _, state = case.run(ops.car_step)
+    assert relative(sigma, torch.linalg.matrix_norm(ema, 2)) < 1e-9
+    assert state[3][:30].norm() < 1e-3
+
+
+@pytest.mark.parametrize("op", ["car_step", "attach_gradient"])
+def test_opcheck(op):
+    case = Case(6, 4, dtype=torch.float32, weighted=True)
+    if op == "car_step":
+        args = (case.logits, case.targets, case.weights, *case.state, *case.options.args())
+    else:
+        args = (case.logits.requires_grad_(), torch.tensor(1.0), torch.rand_like(case.logits))
+    torch.library.opcheck(getattr(torch.ops.car_ext, op), args)
+
+
+def bad(change, **kwargs):
+    case = Case(5, 4, dtype=torch.float32, **kwargs)
+    change(case)
+    return case
+
+
+def set_item(tensor, index, value):
+    tensor[index] = value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: set_item(c.targets, 3, 4), "class 4 at position 3.*0 to 3"),
+        (lambda c: set_item(c.targets, 0, -1), "class -1 at position 0"),
+        (lambda c: set_item(c.logits, (2, 1), torch.nan), "sample 2 hold NaN or infinity"),
+        (lambda c: set_item(c.logits, (1, 0), torch.inf), "sample 1 hold NaN or infinity"),
+        (lambda c: set_item(c.weights, 2, -1), "sample_weights must be finite and not negative, got -1"),
+        (lambda c: setattr(c, "targets", c.targets[:3]), "targets must have the logits' shape"),
+        (lambda c: setattr(c, "targets", c.targets.int()), "int64"),
+        (lambda c: setattr(c, "logits", c.logits[:, :3].contiguous()), "class_weights must be contiguous with 3"),
+        (lambda c: setattr(c, "logits", c.logits.double()), "float64 logits float64 state"),
+        (lambda c: setattr(c, "logits", c.logits[:, :1]), "at least two classes"),
+        (lambda c: setattr(c.options, "beta", 1.0), "beta must be in"),
+    ],
+)
+def test_bad_input_is_refused_and_changes_nothing(change, message):
+    case = bad(change, weighted=True)
+    state = [t.clone() for t in case.state]
+    with pytest.raises(RuntimeError, match=message) as caught:
+        ops.car_step(case.logits, case.targets, case.weights, *state, *case.options.args())
+    assert "\n" not in str(caught.value).strip()
+    assert ".cpp" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(state, case.state, strict=True))
+
+
+def test_the_oracle_itself_by_hand():
+    # One sample of class 0 among three, logits (1, 0, ln 3): softmax over the others is (1/4, 3/4).
+    logits = torch.tensor([[1.0, 0.0, 3.0]], dtype=torch.float64)
+    logits[0, 2] = torch.log(torch.tensor(3.0, dtype=torch.float64))
+    v = functional.surrogate(logits, torch.tensor([0]), gamma=0.0)
+    gates = 1 / (1 + torch.exp(1 - logits[0]))
+    torch.testing.assert_close(v[0], torch.tensor([0, 0.25, 0.75], dtype=torch.float64) * gates)
+    columns, mass = functional.class_means(v, torch.tensor([0]))
+    torch.testing.assert_close(columns[:, 0], v[0])
+    assert mass.tolist() == [1, 0, 0]
+
+
+def test_fallback_warns_once_and_agrees():
+    case = Case(4, 3)
+    ops._warned.clear()
+    with pytest.warns(UserWarning, match="no kernel for cpu"):
+        sigma, grad, _ = case.run(ops._fallback)
+    true_sigma, true_grad, _ = case.oracle()
+    assert torch.equal(sigma, true_sigma)
+    assert torch.equal(grad, true_grad)
+    ops._warned.clear()

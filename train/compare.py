@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Train with and without the regularizer, side by side, and score the exported models in onnxruntime."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from car_ext import cli
+from car_ext.comparison import compare, draw, markdown, table
+from car_ext.config import parse
+from car_ext.files import write_json, write_text
+
+EXAMPLES = """\
+Takes every option of train/run.py as well (python train/run.py --help).
+
+examples:
+  python train/compare.py
+      the built-in digits, four seeds: cross-entropy, and cross-entropy with CAR; under a minute on two cores
+  python train/compare.py --data photos/ --model resnet18 --epochs 60 --seeds 0 1 2 --compare-out runs/photos
+      your own images; run it again after an interruption and it goes on
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], metavar="N", help="(0 1 2 3)")
+    parser.add_argument("--compare-out", type=Path, metavar="DIR", help="folder of the runs (runs/compare-DATA-MODEL)")
+    own, options = parser.parse_known_args()
+    config = parse(options, recipes=Path(__file__).parent / "recipes")
+    out = own.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model}"
+    results = compare(config, own.seeds, out)
+    rows = table(results)
+    cli.print_summary(results, title=f"{config.data}, mean ± standard deviation of {len(own.seeds)} seed(s)")
+    write_json(out / "comparison.json", rows)
+    write_text(out / "comparison.md", markdown(rows))
+    draw(results, out / "comparison.png")
+    print(f"written to {out}: comparison.json, comparison.md, comparison.png, and a folder for each run")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
