@@ -40,8 +40,9 @@ def find_cuda_home() -> str | None:
 if os.environ.get("CAR_EXT_CUDA") != "0" and (cuda_home := find_cuda_home()):
     os.environ["CUDA_HOME"] = cuda_home  # torch.utils.cpp_extension reads it when imported
 
-import torch
-from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+import pybind11  # noqa: E402
+import torch  # noqa: E402
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension  # noqa: E402
 
 
 def cuda_release() -> tuple[int, int] | None:
@@ -57,9 +58,8 @@ def cuda_release() -> tuple[int, int] | None:
     text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     release = tuple(int(part) for part in re.search(r"release (\d+)\.(\d+)", text).groups())
     if release[0] != int(torch.version.cuda.split(".")[0]):
-        print(
-            f"car_ext: building without CUDA: nvcc {release[0]}.{release[1]}, but torch is for CUDA {torch.version.cuda}"
-        )
+        found = ".".join(map(str, release))
+        print(f"car_ext: building without CUDA: nvcc is {found}, but torch is for CUDA {torch.version.cuda}")
         return None
     return release
 
@@ -102,8 +102,6 @@ if release:
     # The static runtime makes the object independent of which CUDA runtime torch brought.
     cuda.libraries = ["cudart_static" if lib == "cudart" else lib for lib in cuda.libraries] + ["rt", "dl", "pthread"]
     extensions.append(cuda)
-
-import pybind11  # a build requirement
 
 quoted = {
     "CAR_BUILD_TORCH": torch.__version__,

@@ -99,7 +99,9 @@ class Config:
         None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
     )
 
-    model: str = _option("convnet", "model", "convnet, cifar_resnet8/20/32/44/56 or any timm model")
+    model: str = _option(
+        "convnet", "model", "convnet, cifar_resnet8/20/32/44/56 (with x2 or x4: wider) or any timm model"
+    )
     patch_size: int | None = _option(None, "model", "patch side of a transformer, in pixels", low=1)
     pretrained: bool = _option(False, "model", "start from timm's published weights (downloaded once)")
 
@@ -108,9 +110,9 @@ class Config:
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
 
     epochs: int = _option(40, "optimisation", "passes over the training set", low=1)
-    batch_size: int = _option(32, "optimisation", "images a step", low=1)
+    batch_size: int = _option(64, "optimisation", "images a step", low=1)
     optimizer: str = _option("adamw", "optimisation", "update rule", choices=("sgd", "adamw"))
-    lr: float = _option(5e-3, "optimisation", "peak learning rate", above=0)
+    lr: float = _option(3e-3, "optimisation", "peak learning rate", above=0)
     min_lr: float = _option(0.0, "optimisation", "learning rate at the end of the cosine", low=0)
     warmup_epochs: float = _option(1.0, "optimisation", "epochs of linear warm-up, may be a fraction", low=0)
     momentum: float = _option(0.9, "optimisation", "momentum of sgd; adamw ignores it", low=0, below=1)

@@ -1,7 +1,7 @@
 """CAR in plain PyTorch: the formulas as the paper states them, slow and obvious.
 
-The oracle that every kernel is tested against, and what runs on devices without a kernel. Everything here works in
-the dtype it is given; the tests give float64. Source: Confusion-Aware Spectral Regularizer, arXiv 2603.16732, CVPR 2026.
+The oracle that every kernel is tested against, and what runs on devices without a kernel. Everything works in the dtype
+it is given; the tests give float64. Source: Confusion-Aware Spectral Regularizer, arXiv 2603.16732, CVPR 2026.
 
 Matrices are C[i, j]: row i the predicted class, column j the true class.
 """
@@ -21,7 +21,7 @@ def surrogate(
 ) -> Tensor:
     """Differentiable confusion of each sample: soft margin gate times soft argmax (Eq. 7).
 
-    ``v_i = sigmoid(gamma + z_i - z_y) * softmax(z / temperature)_i`` for i != y, and ``v_y = 0``; the softmax runs over
+    ``v_i = sigmoid(gamma + z_i - z_y) * softmax(z / temperature)_i`` for i != y and ``v_y = 0``; the softmax is over
     the classes other than y, or over all of them with ``softmax_over_all`` (the authors' code).
 
     Args:
@@ -40,7 +40,7 @@ def surrogate(
 
 
 def class_means(values: Tensor, targets: Tensor, sample_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Weighted mean of ``values`` (B, K) over the samples of each true class: the columns of C~ (Eq. 7, the sum over q).
+    """Weighted mean of ``values`` (B, K) over the samples of each true class: the columns of C~ (Eq. 7).
 
     Returns:
         C~ (K, K) with column j = mean over class j (zero where the class is absent), and n_j (K,), the weight that

@@ -45,7 +45,8 @@ def build_model(
 ) -> Classifier:
     """A classifier for square images of ``image_size`` pixels and ``channels`` channels.
 
-    Names: ``convnet``, ``cifar_resnet8/20/32/44/56`` and every model of timm. ``mean`` and ``std`` (C,) give
+    Names: ``convnet``, ``cifar_resnet8/20/32/44/56`` (``x2`` and ``x4`` behind it: as many times as wide) and
+    every model of timm. ``mean`` and ``std`` (C,) give
     way to the statistics of the published weights if ``pretrained``. Raises :class:`InputError` for an
     unknown name, a size or patch the model cannot take, or weights that cannot be had.
     """
@@ -86,25 +87,25 @@ def convnet(num_classes: int, channels: int) -> nn.Sequential:
 
 
 class CIFARResNet(nn.Module):
-    """ResNet with 6n + 2 layers for 32x32 images (He et al. 2016, section 4.2).
+    """ResNet with 6n + 2 layers for 32x32 images (He et al. 2016, section 4.2), ``width`` times 16, 32 and 64 channels.
 
     Parameter-free ("option A") shortcuts; Kaiming-normal convolutions and classifier, as the long-tailed
     CIFAR baselines since LDAM (Cao et al. 2019) have them.
     """
 
-    def __init__(self, num_classes: int, channels: int, depth: int) -> None:
+    def __init__(self, num_classes: int, channels: int, depth: int, width: int = 1) -> None:
         super().__init__()
-        blocks = (depth - 2) // 6
-        stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
-        self.stem = nn.Sequential(stem, nn.BatchNorm2d(16), nn.ReLU())
+        blocks, narrow, middle, wide = (depth - 2) // 6, 16 * width, 32 * width, 64 * width
+        stem = nn.Conv2d(channels, narrow, 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(narrow), nn.ReLU())
         self.stages = nn.Sequential(
             *(
                 _Block(inputs if first else outputs, outputs, stride if first else 1)
-                for inputs, outputs, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+                for inputs, outputs, stride in ((narrow, narrow, 1), (narrow, middle, 2), (middle, wide, 2))
                 for first in (True, *[False] * (blocks - 1))
             )
         )
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = nn.Linear(wide, num_classes)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight)
@@ -131,7 +132,9 @@ class _Block(nn.Module):
 
 
 _LOCAL = {"convnet": convnet} | {
-    f"cifar_resnet{depth}": partial(CIFARResNet, depth=depth) for depth in (8, 20, 32, 44, 56)
+    f"cifar_resnet{depth}" + (f"x{width}" if width > 1 else ""): partial(CIFARResNet, depth=depth, width=width)
+    for depth in (8, 20, 32, 44, 56)
+    for width in (1, 2, 4)
 }
 
 

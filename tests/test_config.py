@@ -98,7 +98,7 @@ def test_differences_name_what_changes_the_result():
         ("--regul car", ["--regul", "did you mean --regularizer?"]),
         ("digits", ["digits is not an option"]),
         ("--warmup-epochs 50", ["warmup_epochs is 50", "40 epochs"]),
-        ("--min-lr 1", ["min_lr is 1.0", "0.005"]),
+        ("--min-lr 1", ["min_lr is 1.0", "0.003"]),
         ("--config digts", ["digts", "did you mean digits?"]),
         ("--config nowhere.yaml", ["nowhere.yaml", "cannot be read"]),
     ],

@@ -73,7 +73,7 @@ def test_export_refuses_a_model_that_computes_something_else(run, monkeypatch, t
             return super().__call__(images) + 0.01
 
     monkeypatch.setattr(onnx_export, "OnnxClassifier", Skewed)
-    with pytest.raises(InputError, match="disagree by 0.01"):
+    with pytest.raises(InputError, match=r"disagree by 0\.01"):
         to_onnx(out, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 

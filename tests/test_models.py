@@ -30,6 +30,7 @@ def test_preprocessing_is_part_of_the_model():
         ("convnet", 8),
         ("cifar_resnet8", 32),
         ("cifar_resnet20", 17),
+        ("cifar_resnet8x2", 32),
         ("resnet18", 32),
         ("resnet50", 32),
         ("vit_tiny_patch16_224", 32),
