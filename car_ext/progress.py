@@ -20,7 +20,8 @@ class Progress:
             desc=config.method,
             total=config.epochs * steps,
             initial=self._first,
-            unit="step",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            dynamic_ncols=True,
             disable=not (shown and terminal),
         )
 

@@ -1,6 +1,7 @@
 """From a run to a scored ONNX file, and everything that may be wrong on the way."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from car_ext import InputError, datasets
 from car_ext.config import Config
@@ -99,25 +101,35 @@ def test_an_unfinished_run_exports_its_last_checkpoint(run, tmp_path):
     assert scores["worst_class_ratio"] is None
 
 
-def test_classes_are_matched_by_name(run, tmp_path):
-    from PIL import Image
+def test_a_folder_with_a_test_split_alone_is_enough(tmp_path):
+    folder = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for split, classes in (("train", "abc"), ("test", "abc")):
+        for number, name in enumerate(classes):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(4):
+                pixels = random.integers(0, 60, (16, 16, 3), dtype=np.uint8) + np.uint8(90 * number)
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+    out = tmp_path / "run"
+    summary = train(Config(data=str(folder), epochs=3, batch_size=4, out=str(out)), progress=False)
+    path = to_onnx(out)
+    shutil.rmtree(folder / "train")
+    scores, _ = evaluate(path, str(folder), progress=False)
+    assert scores["per_class_accuracy"] == summary["per_class_accuracy"]
+    shutil.rmtree(folder / "test" / "a")  # labels now differ from the model's, names do not
+    scores, _ = evaluate(path, str(folder), progress=False)
+    assert scores["per_class_accuracy"] == {**summary["per_class_accuracy"], "a": None}
+    (folder / "test" / "c").rename(folder / "test" / "tulip")
+    with pytest.raises(InputError, match="'tulip', which the model was not trained on"):
+        evaluate(path, str(folder), progress=False)
 
+
+def test_the_number_of_channels_must_fit(run, tmp_path):
     _, _, path = run
-    for split in ("train", "test"):
-        for name in ("7", "tulip"):
-            folder = tmp_path / split / name
-            folder.mkdir(parents=True)
-            Image.new("RGB", (8, 8)).save(folder / "0.png")
+    (tmp_path / "test" / "7").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "test" / "7" / "0.png")
     with pytest.raises(InputError, match="3 channel"):
         evaluate(path, str(tmp_path), progress=False)
-
-
-def test_unknown_class_is_named(run):
-    from car_ext.evaluate import _labels
-
-    assert _labels(["a", "b", "c"], ("c", "a"), "x").tolist() == [2, 0]
-    with pytest.raises(InputError, match="'tulip', which the model was not trained on"):
-        _labels(["a", "b"], ("a", "tulip"), "x")
 
 
 def test_working_providers_are_usable():

@@ -33,7 +33,8 @@ def load(
             digits, and a folder as it is.
         cache_bytes: memory the decoded images may take; None is a quarter of what is free. A split that does
             not fit is decoded image by image, with the same pixels.
-        splits: the splits worth decoding ahead; the others are listed only, enough for class_counts.
+        splits: the splits worth decoding ahead; the others are listed only, enough for class_counts. Without
+            "train", a folder may have none, and its training split is then empty.
 
     Raises:
         InputError: unknown data, a bad image_size or imbalance_ratio, or unreadable or misplaced files.
@@ -47,7 +48,7 @@ def load(
         close = difflib.get_close_matches(name, BUILT_IN, n=1)
         fix = f"did you mean {close[0]!r}?" if close else f"check the path, or give {', '.join(BUILT_IN)}"
         raise InputError(f"data {name!r} is no image folder, .zip file or built-in name: {fix}")
-    loaded = folder.load(path, image_size, imbalance_ratio)
+    loaded = folder.load(path, image_size, imbalance_ratio, needs_train="train" in splits)
     budget = default_cache_bytes() if cache_bytes is None else cache_bytes
     for part in splits:
         split = getattr(loaded, part)

@@ -37,7 +37,7 @@ class LazyImages:
         return decode(self.tree.read(name), self.image_size, self.tree.locate(name))
 
 
-def load(path: Path, image_size: int | None, imbalance_ratio: float | None) -> LongTailedData:
+def load(path: Path, image_size: int | None, imbalance_ratio: float | None, needs_train: bool = True) -> LongTailedData:
     """Lists an image folder without decoding it.
 
     Layout: `train/CLASS/*` and `test/CLASS/*`, or `val/` for want of `test/`, at the root or inside the only
@@ -45,19 +45,20 @@ def load(path: Path, image_size: int | None, imbalance_ratio: float | None) -> L
 
     Args:
         path: the folder or .zip file.
-        image_size: stored height and width in pixels; None takes the shorter side of the first training image
+        image_size: stored height and width in pixels; None takes the shorter side of the first image
             up to 96, and 224 for larger ones.
         imbalance_ratio: see `longtail.imbalance`; None keeps every training image.
+        needs_train: False lets train/ be missing, as where a finished model is scored.
 
     Raises:
         InputError: nothing readable at the path, another layout, fewer than two classes, a class without
             images or in one split only, or an imbalance_ratio the files do not allow.
     """
     tree = FolderTree(path) if path.is_dir() else ZipTree(path)
-    root, test = _find_splits(tree)
-    train_files = _class_files(tree, f"{root}train")
+    root, train, test = _find_splits(tree, needs_train)
     test_files = _class_files(tree, f"{root}{test}")
-    if len(train_files) < 2:
+    train_files = _class_files(tree, f"{root}{train}") if train else dict.fromkeys(test_files, ())
+    if train and len(train_files) < 2:
         raise InputError(
             f"{tree.locate(root + 'train')!r} holds {len(train_files)} class folders: a classifier needs at least 2"
         )
@@ -68,7 +69,7 @@ def load(path: Path, image_size: int | None, imbalance_ratio: float | None) -> L
         )
     class_names = tuple(train_files)
     if image_size is None:
-        first = train_files[class_names[0]][0]
+        first = (train_files if train else test_files)[class_names[0]][0]
         side = shorter_side(tree.read(first), tree.locate(first))
         image_size = side if side <= 96 else 224
 
@@ -82,14 +83,17 @@ def load(path: Path, image_size: int | None, imbalance_ratio: float | None) -> L
     return LongTailedData(path.stem, class_names, train, held_out, image_size, channels=3)
 
 
-def _find_splits(tree: FolderTree | ZipTree) -> tuple[str, str]:
-    """The prefix of the split folders ("" or "FOLDER/") and the name of the held-out one."""
+def _find_splits(tree: FolderTree | ZipTree, needs_train: bool) -> tuple[str, str | None, str]:
+    """The prefix of the split folders ("" or "FOLDER/"), the training one if there is one, and the held-out one."""
     top = tree.list("")[0]
-    prefix = f"{top[0]}/" if len(top) == 1 and top != ["train"] else ""
+    prefix = f"{top[0]}/" if len(top) == 1 and top[0] not in ("train", "test", "val") else ""
     folders = tree.list(top[0])[0] if prefix else top
+    train = "train" if "train" in folders else None
     for test in ("test", "val"):
-        if "train" in folders and test in folders:
-            return prefix, test
+        if test in folders and (train or not needs_train):
+            return prefix, train, test
+    if not needs_train:
+        raise InputError(f"data {str(tree.path)!r} has no test/ or val/ folder: arrange the images as test/CLASS/*")
     raise InputError(
         f"data {str(tree.path)!r} has no train/ folder with a test/ or val/ folder beside it: "
         "arrange the images as train/CLASS/* and test/CLASS/*"
