@@ -126,6 +126,9 @@ class CAR(nn.Module):
         self.register_buffer("spectral_error", torch.zeros(()))
 
     def forward(self, logits: Tensor, targets: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+        if logits.dtype == torch.float16:
+            # float16 would round small gradients to zero before a gradient scaler's factor reaches them.
+            logits = logits.float()
         ema, updates, direction, error = self.ema, self.updates, self.direction, self.spectral_error
         if not (self.training and torch.is_grad_enabled()):
             ema, updates, direction, error = ema.clone(), updates.clone(), direction.clone(), error.clone()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pixels import agree
 from sklearn.datasets import load_digits
 
 from car_ext.datasets import LazyImages, load
@@ -105,12 +106,6 @@ def test_a_split_not_asked_for_is_only_listed(tree):
     assert isinstance(data.test.images, np.ndarray)
     with pytest.raises(InputError, match=r"3\.png"):
         data.train.images[3]
-
-
-def agree(images, expected, repeats):
-    for _ in range(repeats):
-        for i, image in enumerate(expected):
-            assert (images[i] == image).all()
 
 
 @pytest.mark.parametrize(("start", "number"), [("fork", 2), ("spawn", 1)])

@@ -101,27 +101,39 @@ def test_an_unfinished_run_exports_its_last_checkpoint(run, tmp_path):
     assert scores["worst_class_ratio"] is None
 
 
-def test_a_folder_with_a_test_split_alone_is_enough(tmp_path):
-    folder = tmp_path / "photos"
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of 16 x 16 noise, darker and brighter."""
     random = np.random.default_rng(0)
-    for split, classes in (("train", "abc"), ("test", "abc")):
-        for number, name in enumerate(classes):
-            (folder / split / name).mkdir(parents=True)
+    for split in ("train", "test"):
+        for number, name in enumerate("abc"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
             for index in range(4):
                 pixels = random.integers(0, 60, (16, 16, 3), dtype=np.uint8) + np.uint8(90 * number)
-                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_timm_models_export(name, photos, tmp_path):
+    train(Config(data=str(photos), model=name, epochs=1, lr=1e-3, out=str(tmp_path / "run")), progress=False)
+    assert to_onnx(tmp_path / "run").stat().st_size > 1_000_000
+
+
+def test_a_folder_with_a_test_split_alone_is_enough(photos, tmp_path):
     out = tmp_path / "run"
-    summary = train(Config(data=str(folder), epochs=3, batch_size=4, out=str(out)), progress=False)
+    summary = train(Config(data=str(photos), epochs=3, batch_size=4, out=str(out)), progress=False)
     path = to_onnx(out)
-    shutil.rmtree(folder / "train")
-    scores, _ = evaluate(path, str(folder), progress=False)
+    shutil.rmtree(photos / "train")
+    scores, _ = evaluate(path, str(photos), progress=False)
     assert scores["per_class_accuracy"] == summary["per_class_accuracy"]
-    shutil.rmtree(folder / "test" / "a")  # labels now differ from the model's, names do not
-    scores, _ = evaluate(path, str(folder), progress=False)
+    shutil.rmtree(photos / "test" / "a")  # labels now differ from the model's, names do not
+    scores, _ = evaluate(path, str(photos), progress=False)
     assert scores["per_class_accuracy"] == {**summary["per_class_accuracy"], "a": None}
-    (folder / "test" / "c").rename(folder / "test" / "tulip")
+    (photos / "test" / "c").rename(photos / "test" / "tulip")
     with pytest.raises(InputError, match="'tulip', which the model was not trained on"):
-        evaluate(path, str(folder), progress=False)
+        evaluate(path, str(photos), progress=False)
 
 
 def test_the_number_of_channels_must_fit(run, tmp_path):

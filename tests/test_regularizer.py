@@ -177,6 +177,17 @@ def test_autocast(dtype):
     assert model.net.weight.grad.isfinite().all()
 
 
+def test_float16_gradients_survive_with_a_gradient_scaler():
+    classes, scale = 1000, 2.0**16
+    g = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(256, classes, generator=g).half(), torch.randint(0, classes, (256,), generator=g)
+    half, exact = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    (CAR([5] * classes)(half, targets) * scale).backward()
+    (CAR([5] * classes).double()(exact, targets) * scale).backward()
+    assert exact.grad.abs().median() / scale < 6e-8, "the test must need the scale: below float16's smallest number"
+    assert (half.grad.double() - exact.grad).norm() < 1e-3 * exact.grad.norm()
+
+
 def test_a_mixed_sample_is_two_weighted_samples():
     # Mixup with weight 1/2 of a label with itself is that label.
     x, y = batch()

@@ -1,0 +1,49 @@
+"""What was built, and how it says so."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from car_ext import _info, _library
+
+
+def test_bug_report(tmp_path):
+    command = [sys.executable, "-m", "car_ext"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    for word in (torch.__version__.split("+")[0], "operators, CPU", "operators, CUDA", "onnxruntime", "needs_torch"):
+        assert word in text
+    facts = json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True, cwd=tmp_path).stdout)
+    assert "cpu" in facts["operator works on"]
+    assert ("cuda" in facts["operator works on"]) == torch.cuda.is_available()
+    assert facts["onnxruntime providers"][-1] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("built", [_library.CPU_OBJECT, _library.CUDA_OBJECT], ids=["cpu", "cuda"])
+def test_only_the_stable_abi_is_used(built):
+    if built is None:
+        pytest.skip(f"no CUDA object here: {_library.CUDA_STATUS}")
+    if shutil.which("nm") is None:
+        pytest.skip("no nm (binutils) to read the symbols with")
+    symbols = subprocess.run(["nm", "-D", "--undefined-only", built], capture_output=True, text=True, check=True).stdout
+    assert "aoti_torch" in symbols
+    assert not re.findall(r"_ZNK?(?:R)?(?:3c10|2at|5torch)\S+", symbols), "this build would break with the next torch"
+
+
+def test_cuda_was_built_where_it_could_be():
+    info = _info.build_info()
+    assert (_library.CUDA_OBJECT is not None) == bool(info["cuda"] and torch.version.cuda)
+    assert bool(info["cuda"]) == bool(info["cuda_architectures"])
+
+
+def test_version_stands_once():
+    import car_ext
+
+    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    assert f'version = "{car_ext.__version__}"' in pyproject.read_text(encoding="utf-8")
+    assert _info.build_info()["version"] == car_ext.__version__
