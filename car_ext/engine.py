@@ -310,9 +310,10 @@ class _Job:
         return test_loader(split, self.image_size, batch_size, _workers(self.config, split), pin_memory)
 
     def _diverged(self, step: int) -> InputError:
+        kept = f" (the checkpoint of epoch {self.epoch - 1} is kept)" if self.epoch > 1 else ""
         return InputError(
             f"the loss is not finite at epoch {self.epoch}, step {step + 1}; lower --lr ({self.config.lr:g}), "
-            f"raise --warmup-epochs or add --clip-grad 1 (the checkpoint of epoch {self.epoch - 1} is kept)."
+            f"raise --warmup-epochs or add --clip-grad 1{kept}."
         )
 
 

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from car_ext.errors import InputError
 
@@ -29,7 +29,7 @@ def decode(data: bytes, image_size: int, path: str) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return np.array(square(_rgb(ImageOps.exif_transpose(image)), image_size))
     except Exception as error:  # a corrupt file makes Pillow raise almost anything
-        raise InputError(f"image {path!r} cannot be decoded ({error}): replace or remove it") from error
+        raise _undecodable(path, error) from error
 
 
 def shorter_side(data: bytes, path: str) -> int:
@@ -42,7 +42,12 @@ def shorter_side(data: bytes, path: str) -> int:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return min(image.size)
     except Exception as error:
-        raise InputError(f"image {path!r} cannot be decoded ({error}): replace or remove it") from error
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: str, error: Exception) -> InputError:
+    reason = "no known image format" if isinstance(error, UnidentifiedImageError) else error
+    return InputError(f"image {path!r} cannot be decoded ({reason}): replace or remove it")
 
 
 def square(image: Image.Image, image_size: int) -> Image.Image:
