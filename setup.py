@@ -1,14 +1,18 @@
 """Builds the three shared objects. Everything static about the package is in pyproject.toml.
 
 car_ext._C       operators, CPU         always
-car_ext._C_cuda  operators, CUDA        when torch has CUDA and an nvcc of the same major version is found
+car_ext._C_cuda  operators, CUDA        when torch has CUDA: with the system's nvcc of the same major version or, where
+                                        there is no nvcc, with one that pip fetches for the build
 car_ext._info    build information      always (pybind11)
 
 The first two use LibTorch's stable ABI only: one build loads under every torch from 2.11 on.
 
-Environment: CAR_EXT_CUDA=0 builds without CUDA. TORCH_CUDA_ARCH_LIST overrides the architectures.
+Environment: CAR_EXT_CUDA=0 builds without CUDA, CAR_EXT_CUDA=pypi fetches nvcc even where the system has one.
+TORCH_CUDA_ARCH_LIST overrides the architectures.
 """
 
+import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -23,7 +27,10 @@ ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 VERSION = re.search(r'^version = "(.+)"', Path("pyproject.toml").read_text(), re.M).group(1)
 
 
-def find_cuda_home() -> str | None:
+WANTED = os.environ.get("CAR_EXT_CUDA", "auto")
+
+
+def system_toolkit() -> str | None:
     """The toolkit's real root. The nvcc on PATH may be a wrapper script elsewhere; a dry run names the true folder."""
     if os.environ.get("CUDA_HOME"):
         return os.environ["CUDA_HOME"]
@@ -37,8 +44,16 @@ def find_cuda_home() -> str | None:
     return str(Path(top.group(1).strip()).resolve()) if top else None
 
 
-if os.environ.get("CAR_EXT_CUDA") != "0" and (cuda_home := find_cuda_home()):
-    os.environ["CUDA_HOME"] = cuda_home  # torch.utils.cpp_extension reads it when imported
+def fetched_roots() -> list[Path]:
+    """Where the packages with torch's CUDA libraries lie; under build isolation nvcc has a root of its own."""
+    nvidia = importlib.util.find_spec("nvidia")
+    return [root for place in (nvidia.submodule_search_locations if nvidia else ()) for root in Path(place).glob("cu*")]
+
+
+system = None if WANTED in ("0", "pypi") else system_toolkit()
+fetched = next((str(root) for root in fetched_roots() if (root / "bin" / "nvcc").exists()), None)
+if WANTED != "0" and (toolkit := system or fetched):
+    os.environ["CUDA_HOME"] = toolkit  # torch.utils.cpp_extension reads it when imported
 
 import pybind11  # noqa: E402
 import torch  # noqa: E402
@@ -47,13 +62,13 @@ from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, C
 
 def cuda_release() -> tuple[int, int] | None:
     """Release of the nvcc to build with, or None with the reason printed."""
-    if os.environ.get("CAR_EXT_CUDA") == "0":
+    if WANTED == "0":
         return None
     if torch.version.cuda is None:
         print("car_ext: building without CUDA: this torch is a CPU build")
         return None
     if CUDA_HOME is None or not (nvcc := Path(CUDA_HOME, "bin", "nvcc")).exists():
-        print("car_ext: building without CUDA: no nvcc found; set CUDA_HOME to a CUDA toolkit to build the kernels")
+        print("car_ext: building without CUDA: no nvcc found; set CUDA_HOME to a CUDA toolkit, or build with isolation")
         return None
     text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     release = tuple(int(part) for part in re.search(r"release (\d+)\.(\d+)", text).groups())
@@ -62,6 +77,20 @@ def cuda_release() -> tuple[int, int] | None:
         print(f"car_ext: building without CUDA: nvcc is {found}, but torch is for CUDA {torch.version.cuda}")
         return None
     return release
+
+
+def build_requirements() -> list[str]:
+    """The nvcc that fits torch's CUDA libraries, for pip to fetch, where the system has none.
+
+    Named by its own package: pip takes `cuda-toolkit[nvcc]` for installed as soon as `cuda-toolkit` is.
+    """
+    if WANTED == "0" or system or torch.version.cuda is None:
+        return []
+    try:
+        toolkit = importlib.metadata.requires("cuda-toolkit") or ()
+    except importlib.metadata.PackageNotFoundError:  # torch brought its CUDA in some other way
+        return []
+    return [line.split(";")[0].strip() for line in toolkit if re.search(r"extra == .nvcc.", line)]
 
 
 def supported_architectures() -> str:
@@ -92,6 +121,9 @@ if release:
         "car_ext._C_cuda",
         ["csrc/cuda/car_step.cu"],
         define_macros=[*macros, ("USE_CUDA", None)],
+        # nvcc searches its own root only, and fetched packages may lie in two
+        include_dirs=[] if system else [str(root / d) for root in fetched_roots() for d in ("include", "include/cccl")],
+        library_dirs=[] if system else [str(root / "lib") for root in fetched_roots()],
         extra_compile_args={
             "cxx": ["-O3"],
             "nvcc": ["-O3", "--threads=2", "-Xcompiler=-fvisibility=hidden", "-Xfatbin=-compress-all"],
@@ -120,4 +152,8 @@ extensions.append(
         language="c++",
     )
 )
-setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtension.with_options(use_ninja=True)})
+setup(
+    ext_modules=extensions,
+    setup_requires=build_requirements(),
+    cmdclass={"build_ext": BuildExtension.with_options(use_ninja=True)},
+)

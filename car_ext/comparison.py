@@ -102,8 +102,10 @@ def draw(results: dict[str, list[dict]], path: Path) -> None:
     bars.set_yscale("log")
     axes.set_ylim(-3, 103)
     axes.set_ylabel("test accuracy, %")
+    axes.set_zorder(bars.get_zorder() + 1)  # lines over bars
+    axes.patch.set_visible(False)
     if len(order) <= 20:
-        axes.set_xticks(range(len(order)), [f"{name}\n{counts[name]}" for name in order])
+        axes.set_xticks(range(len(order)), [f"{name[:12]}\n{counts[name]}" for name in order], fontsize=8)
     axes.set_xlabel("class, with its training images" if len(order) <= 20 else "classes, most frequent first")
     axes.set_title(f"{next(iter(trained.values()))[0]['data']}: mean over {len(summaries)} seed(s)", fontsize=10)
     axes.legend(loc="lower left", frameon=False)
