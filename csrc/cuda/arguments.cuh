@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <type_traits>
 
 #include "../tridiagonal.h"
 #include "block.cuh"
@@ -38,7 +40,42 @@ struct Scratch {
   int counts[32];
 };
 
-// A block's shared memory. The constructor also measures it: the host passes no memory and reads `bytes`.
+// Where a block's shared memory holds what, in bytes from its start. Worked out on the host: on the device an address
+// is then one addition, which costs no register to keep.
+struct Places {
+  int entering, keep, factor, partial_dots, q, sums, basis, images, next, pull, tile, rows, tile_stride, bytes;
+};
+
+template <class T, class A>
+Places places_of(const Plan& plan, int64_t classes) {
+  int64_t end = 0;
+  const auto take = [&](int64_t count, size_t each) {
+    const int64_t start = end;
+    end += (count * each + 15) / 16 * 16;
+    return static_cast<int>(std::min<int64_t>(start, INT32_MAX));
+  };
+  const int64_t vector = plan.vectors ? classes : 0, alone = plan.alone ? classes : 0;
+  const int64_t krylov = std::min<int64_t>(classes, kMaxSubspace), stride = plan.tile_rows * classes + 16 / sizeof(A);
+  Places p;
+  take(1, sizeof(Scratch<A>));
+  p.entering = take(plan.tile_rows, sizeof(double));
+  p.keep = take(plan.tile_rows, sizeof(A));
+  p.factor = take(plan.tile_rows, sizeof(A));
+  p.partial_dots = take(plan.tile_rows + 32, sizeof(A));
+  p.q = take(vector, sizeof(A));
+  p.sums = take(vector, sizeof(A));
+  p.basis = take(krylov * alone, sizeof(A));
+  p.images = take(krylov * alone, sizeof(A));
+  p.next = take(alone, sizeof(A));
+  p.pull = take(alone, sizeof(A));
+  p.tile_stride = static_cast<int>((stride + 3) / 4 * 4);
+  p.tile = take(plan.buffers * ((stride + 3) / 4 * 4), sizeof(A));
+  p.rows = take(plan.kept * classes, sizeof(T));
+  p.bytes = static_cast<int>(std::min<int64_t>(end, INT32_MAX));
+  return p;
+}
+
+// The same as pointers.
 template <class T, class A>
 struct OnChip {
   Scratch<A>* scratch;
@@ -48,31 +85,14 @@ struct OnChip {
   A *basis, *images, *next, *pull;  // where plan.alone
   A* tile;                          // (buffers, tile_stride)
   T* rows;                          // (kept, K)
-  int64_t tile_stride, bytes;
 
-  CAR_HD OnChip(unsigned char* memory, const Plan& plan, int64_t classes) {
-    const uintptr_t start = reinterpret_cast<uintptr_t>(memory);
-    uintptr_t end = start;
-    const auto take = [&](auto*& pointer, int64_t count) {
-      pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(end);
-      end += (count * sizeof(*pointer) + 15) / 16 * 16;
+  __device__ OnChip(unsigned char* memory, const Places& p) {
+    const auto at = [&](auto*& pointer, int offset) {
+      pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(memory + offset);
     };
-    const int64_t krylov = classes < kMaxSubspace ? classes : kMaxSubspace;
-    tile_stride = (plan.tile_rows * classes + 16 / sizeof(A) + 3) / 4 * 4;
-    take(scratch, 1);
-    take(entering, plan.tile_rows);
-    take(keep, plan.tile_rows);
-    take(factor, plan.tile_rows);
-    take(partial_dots, plan.tile_rows + 32);
-    take(q, plan.vectors ? classes : 0);
-    take(sums, plan.vectors ? classes : 0);
-    take(basis, plan.alone ? krylov * classes : 0);
-    take(images, plan.alone ? krylov * classes : 0);
-    take(next, plan.alone ? classes : 0);
-    take(pull, plan.alone ? classes : 0);
-    take(tile, plan.buffers * tile_stride);
-    take(rows, plan.kept * classes);
-    bytes = static_cast<int64_t>(end - start);
+    at(scratch, 0), at(entering, p.entering), at(keep, p.keep), at(factor, p.factor), at(partial_dots, p.partial_dots);
+    at(q, p.q), at(sums, p.sums), at(basis, p.basis), at(images, p.images), at(next, p.next), at(pull, p.pull);
+    at(tile, p.tile), at(rows, p.rows);
   }
 };
 
@@ -83,7 +103,7 @@ constexpr int kRowsInPlace = 16;
 template <class T, class A>
 Plan make_plan(int64_t samples, int64_t classes, int resident, int64_t limit) {
   Plan plan{};
-  const auto fits = [&] { return OnChip<T, A>(nullptr, plan, classes).bytes <= limit; };
+  const auto fits = [&] { return places_of<T, A>(plan, classes).bytes <= limit; };
   const auto settle = [&](bool alone, bool vectors, int buffers, int64_t tile_rows) {
     plan.alone = alone, plan.vectors = vectors, plan.buffers = buffers;
     plan.tile_rows = static_cast<int>(std::min<int64_t>(tile_rows, 1 << 15));
@@ -98,9 +118,9 @@ Plan make_plan(int64_t samples, int64_t classes, int resident, int64_t limit) {
   for (int64_t rows = std::min<int64_t>(4, own); !settled && rows > 0; --rows) settled = settle(false, true, 2, rows);
   settled = settled || settle(false, true, 0, kRowsInPlace) || settle(false, false, 0, kRowsInPlace);
   if (plan.together) {
-    const int64_t row = classes * sizeof(T), free = limit - OnChip<T, A>(nullptr, plan, classes).bytes - 16;
+    const int64_t row = classes * sizeof(T), free = limit - places_of<T, A>(plan, classes).bytes - 16;
     // A row a warp or a row a block: either way no block has more than this many.
-    const int64_t mine = (samples + plan.blocks - 1) / plan.blocks + kThreads / 32;
+    const int64_t mine = (samples + plan.blocks - 1) / plan.blocks + kThreads<A> / 32;
     plan.kept = std::max<int64_t>(0, std::min(mine, free / row));
   }
   return plan;
@@ -124,6 +144,7 @@ struct StepArguments {
   bool softmax_over_all, detach_gate, start_from_first_batch, hold_absent, debias;
   int64_t ignore_index, max_iterations;
   Plan plan;
+  Places places;
   // workspace
   A* row_top;       // (B) largest logit of the softmax's support; NaN marks a row that cannot be used
   A* row_scale;     // (B) 1 / sum of exponentials

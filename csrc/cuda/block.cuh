@@ -12,7 +12,8 @@
 
 namespace car {
 
-constexpr int kThreads = 512;
+// As many as leave the kernel the registers it needs: 64 K a multiprocessor.
+template <class A> constexpr int kThreads = sizeof(A) == 8 ? 256 : 384;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
 #if defined(__CUDACC__)

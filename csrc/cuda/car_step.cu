@@ -37,7 +37,7 @@ template <class T, class A>
 int resident_blocks(const Device& device) {
   if (!device.cooperative) return 1;
   int each = 0;
-  STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, car_step_kernel<T, A>, kThreads, device.shared_memory));
+  STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, car_step_kernel<T, A>, kThreads<A>, device.shared_memory));
   return each > 0 ? device.multiprocessors : 1;
 }
 
@@ -78,17 +78,17 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits_, const Tensor& targets_, c
   const Device device = device_of(logits);
   STD_CUDA_CHECK(cudaFuncSetAttribute(car_step_kernel<T, A>, cudaFuncAttributeMaxDynamicSharedMemorySize, device.shared_memory));
   a.plan = make_plan<T, A>(a.samples, a.classes, resident_blocks<T, A>(device), device.shared_memory);
+  a.places = places_of<T, A>(a.plan, a.classes);
   Tensor workspace = torch::stable::empty({lay_out<T, A>(a, nullptr)}, ema.scalar_type(), std::nullopt, on);
   lay_out(a, workspace.mutable_data_ptr<A>());
 
   const cudaStream_t stream = current_stream(logits);
-  const size_t bytes = OnChip<T, A>(nullptr, a.plan, a.classes).bytes;
   const auto launch = [&](Phase phase, int64_t blocks) {
     void* arguments[] = {&a, &phase};
     const auto kernel = reinterpret_cast<const void*>(&car_step_kernel<T, A>);
     const dim3 grid(static_cast<unsigned>(blocks));
-    if (a.plan.together) STD_CUDA_CHECK(cudaLaunchCooperativeKernel(kernel, grid, kThreads, arguments, bytes, stream));
-    else STD_CUDA_CHECK(cudaLaunchKernel(kernel, grid, kThreads, arguments, bytes, stream));
+    if (a.plan.together) STD_CUDA_CHECK(cudaLaunchCooperativeKernel(kernel, grid, kThreads<A>, arguments, a.places.bytes, stream));
+    else STD_CUDA_CHECK(cudaLaunchKernel(kernel, grid, kThreads<A>, arguments, a.places.bytes, stream));
   };
   if (a.plan.together) {
     launch(Phase::all, a.plan.blocks);

@@ -117,8 +117,7 @@ __device__ void update_classes(const StepArguments<T, A>& a, const OnChip<T, A>&
 
 // The same for any number of classes, in place.
 template <class T, class A>
-__device__ void update_in_place(const StepArguments<T, A>& a, const OnChip<T, A>& chip, Range own) {
-  const Members members = list_members(a, chip, own);
+__device__ void update_in_place(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members, Range own) {
   for (int64_t from = own.from; from < own.to; from += a.plan.tile_rows) {
     const Range rows{from, from + a.plan.tile_rows < own.to ? from + a.plan.tile_rows : own.to};
     update_classes(a, chip, members, rows, a.ema + from * a.classes);

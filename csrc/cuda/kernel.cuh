@@ -16,8 +16,8 @@ namespace car {
 enum class Phase { all, rows, classes, spectral, gradient };
 
 template <class T, class A>
-__global__ void __launch_bounds__(kThreads, 1) car_step_kernel(const __grid_constant__ StepArguments<T, A> a, Phase phase) {
-  const OnChip<T, A> chip(shared_memory(), a.plan, a.classes);
+__global__ void __launch_bounds__(kThreads<A>, 1) car_step_kernel(const __grid_constant__ StepArguments<T, A> a, Phase phase) {
+  const OnChip<T, A> chip(shared_memory(), a.places);
   const Team<T, A> team(a, chip);
   const bool all = phase == Phase::all, wide = rows_are_wide(a);
 
@@ -28,17 +28,17 @@ __global__ void __launch_bounds__(kThreads, 1) car_step_kernel(const __grid_cons
   }
   if (all) grid_sync();
 
-  const Range own = share_of(a.classes, blockIdx.x, gridDim.x);
-  const bool apart = a.plan.alone || phase == Phase::classes;  // else the iteration's first read brings it up to date
-  if (apart && phase != Phase::spectral) update_in_place(a, chip, own);
-  if (all && a.plan.alone) grid_sync();
-
-  if (all || phase == Phase::spectral) {
-    Members entering{};
-    if (all && !a.plan.alone) entering = list_members(a, chip, own);
-    spectral_norm(team, all && !a.plan.alone ? &entering : nullptr);
+  // In one launch the iteration's first read of a row brings it up to date; blocks that iterate alone read all rows.
+  const bool apart = a.plan.alone || !a.plan.together;
+  Members members{};
+  if (all || phase == Phase::classes) {
+    const Range own = share_of(a.classes, blockIdx.x, gridDim.x);
+    members = list_members(a, chip, own);
+    if (apart) update_in_place(a, chip, members, own);
   }
-  if (all && !a.plan.alone) grid_sync();
+  if (all && apart) grid_sync();
+  if (all || phase == Phase::spectral) spectral_norm(team, members);
+  if (all && !apart) grid_sync();
 
   if (all || phase == Phase::gradient) {
     const A* u = a.plan.alone ? team.q : a.direction;

@@ -83,7 +83,7 @@ __device__ void product_of_rows(const Team<T, A>& team, const A* rows, Range til
 // rows come on chip if they stay there, and where the plan has the update and the iteration in one launch, the moving
 // average is brought up to date on the way.
 template <class T, class A>
-__device__ void product(const Team<T, A>& team, A* images, bool first, const Members* entering) {
+__device__ void product(const Team<T, A>& team, A* images, bool first, const Members& entering) {
   const StepArguments<T, A>& a = team.a;
   const OnChip<T, A>& chip = team.chip;
   const int64_t n = a.classes, rows = a.plan.tile_rows;
@@ -92,7 +92,7 @@ __device__ void product(const Team<T, A>& team, A* images, bool first, const Mem
   const auto tile_at = [&](int64_t from) { return Range{from, from + rows < team.own.to ? from + rows : team.own.to}; };
   const auto place_of = [&](int64_t from) {
     if (buffers == 0) return a.ema + from * n;
-    return chip.tile + (from - team.own.from) / rows % buffers * chip.tile_stride + alignment_shift(a.ema + from * n);
+    return chip.tile + (from - team.own.from) / rows % buffers * a.places.tile_stride + alignment_shift(a.ema + from * n);
   };
   const auto fetch = [&](int64_t from) {
     if (buffers == 0 || from >= team.own.to || (buffers == 1 && !first)) return;
@@ -107,7 +107,7 @@ __device__ void product(const Team<T, A>& team, A* images, bool first, const Mem
     else __pipeline_wait_prior(0);
     __syncthreads();
     const Range tile = tile_at(from);
-    if (first && entering) update_classes(a, chip, *entering, tile, place_of(from));
+    if (first && a.plan.together && !a.plan.alone) update_classes(a, chip, entering, tile, place_of(from));
     product_of_rows(team, place_of(from), tile, images);
   }
 }
@@ -159,7 +159,7 @@ __device__ void start_vector(const Team<T, A>& team) {
 }
 
 template <class T, class A>
-__device__ void spectral_norm(const Team<T, A>& team, const Members* entering) {
+__device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
   const StepArguments<T, A>& a = team.a;
   Scratch<A>* m = team.chip.scratch;
   const int64_t n = a.classes;

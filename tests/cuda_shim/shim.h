@@ -46,7 +46,7 @@ struct Barrier {
 
 struct Warp {
   Barrier barrier{32};
-  uint64_t slot[32];
+  uint64_t slot[2][32];  // by turns: nobody is two exchanges ahead of a reader
 };
 
 struct Fibre {
@@ -55,7 +55,7 @@ struct Fibre {
   char* stack;
   Barrier* waits_for = nullptr;
   int64_t generation = 0;
-  bool done = false;
+  bool done = false, odd = false;  // odd: the warp's slots of its next exchange
   void* tsan = nullptr;
 };
 
@@ -154,11 +154,13 @@ SHIM_UNSEEN inline void run_all() {
 template <class T>
 SHIM_UNSEEN T exchange(T value, int from) {
   Warp& warp = grid.warps[warp_index()];
-  std::memcpy(&warp.slot[grid.current % 32], &value, sizeof(T));
+  const int lane = grid.current % 32;
+  uint64_t* slot = warp.slot[self().odd];
+  self().odd = !self().odd;
+  std::memcpy(&slot[lane], &value, sizeof(T));
   wait(warp.barrier);
   T other;
-  std::memcpy(&other, &warp.slot[from < 0 || from > 31 ? grid.current % 32 : from], sizeof(T));
-  wait(warp.barrier);
+  std::memcpy(&other, &slot[from < 0 || from > 31 ? lane : from], sizeof(T));
   return other;
 }
 
@@ -171,7 +173,7 @@ SHIM_UNSEEN inline int shim_lane() { return shim::grid.current % 32; }
 template <class T> T __shfl_xor_sync(unsigned, T value, int mask) { return shim::exchange(value, shim_lane() ^ mask); }
 template <class T> T __shfl_up_sync(unsigned, T value, int by) { return shim::exchange(value, shim_lane() - by); }
 template <class T> T __shfl_sync(unsigned, T value, int from) { return shim::exchange(value, from); }
-inline unsigned __ballot_sync(unsigned, bool holds) {
+SHIM_UNSEEN inline unsigned __ballot_sync(unsigned, bool holds) {
   unsigned votes = holds ? 1u << shim_lane() : 0u;
   for (int mask = 1; mask < 32; mask *= 2) votes |= __shfl_xor_sync(0, votes, mask);
   return votes;

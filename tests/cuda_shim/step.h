@@ -17,11 +17,11 @@ template <class T, class A>
 void run_step(car::StepArguments<T, A>& a, const ShimDevice& device) {
   using car::Phase;
   a.plan = car::make_plan<T, A>(a.samples, a.classes, device.resident, device.shared_memory);
-  // An allocation of its own size for each array would find more than one big one; the memory starts as NaN.
+  a.places = car::places_of<T, A>(a.plan, a.classes);
+  // NaN: what is read before it is written shows.
   std::vector<A> workspace(car::lay_out<T, A>(a, nullptr), A(NAN));
   car::lay_out(a, workspace.data());
-  const size_t bytes = car::OnChip<T, A>(nullptr, a.plan, a.classes).bytes;
-  const auto go = [&](Phase phase, unsigned blocks) { launch(car::car_step_kernel<T, A>, blocks, kShimThreads, bytes, a, phase); };
+  const auto go = [&](Phase phase, unsigned blocks) { launch(car::car_step_kernel<T, A>, blocks, kShimThreads, a.places.bytes, a, phase); };
   if (a.plan.together) {
     go(Phase::all, a.plan.blocks);
   } else {
