@@ -135,8 +135,8 @@ def test_nan_logits_spare_the_state(on_device, blocks):
 
 # Fibres count as threads that only barriers order, and shared memory has the size a launch asks for: a race or a bad
 # index is found on every run. The seeded ones prove it.
-RACE = ("-fsanitize=thread",)
-MEMORY = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+RACE = ("-O1", "-fsanitize=thread")
+MEMORY = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @pytest.mark.parametrize(

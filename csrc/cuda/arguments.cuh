@@ -119,9 +119,7 @@ Plan make_plan(int64_t samples, int64_t classes, int resident, int64_t limit) {
   settled = settled || settle(false, true, 0, kRowsInPlace) || settle(false, false, 0, kRowsInPlace);
   if (plan.together) {
     const int64_t row = classes * sizeof(T), free = limit - places_of<T, A>(plan, classes).bytes - 16;
-    // A row a warp or a row a block: either way no block has more than this many.
-    const int64_t mine = (samples + plan.blocks - 1) / plan.blocks + kThreads<A> / 32;
-    plan.kept = std::max<int64_t>(0, std::min(mine, free / row));
+    plan.kept = std::max<int64_t>(0, std::min(share_of(samples, 0, plan.blocks).size(), free / row));
   }
   return plan;
 }

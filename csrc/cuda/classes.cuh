@@ -33,6 +33,8 @@ __device__ Members list_members(const StepArguments<T, A>& a, const OnChip<T, A>
   return {list, count};
 }
 
+constexpr int64_t kUpdateColumns = 128;
+
 // Which warp works on what: `parts` runs of columns for each of `rows`, so that few rows keep all warps busy too.
 struct Split {
   int64_t parts, width;
@@ -89,7 +91,8 @@ __device__ void update_classes(const StepArguments<T, A>& a, const OnChip<T, A>&
                                A* rows) {
   weigh_classes(a, chip, members, own);
   __syncthreads();
-  const Split split = split_of(own.size(), a.classes);
+  // Short runs of columns: the samples of a frequent class are then shared by many warps.
+  const Split split{(a.classes + kUpdateColumns - 1) / kUpdateColumns, kUpdateColumns};
   for (int64_t item = warp_id(); item < own.size() * split.parts; item += warp_count()) {
     const int64_t r = item / split.parts, j = own.from + r, from = item % split.parts * split.width;
     const Range columns{from, from + split.width < a.classes ? from + split.width : a.classes};

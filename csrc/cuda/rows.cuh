@@ -75,16 +75,18 @@ __device__ bool rows_are_wide(const StepArguments<T, A>& a) {
   return a.classes > 4 * 32 && (a.samples <= 4 * static_cast<int64_t>(gridDim.x) || a.classes > 4096);
 }
 
-// Calls work(q, slot): the group's rows in turn, with the place each may be kept at.
+// Calls work(q, slot): the group's rows in turn, with the place each may be kept at. A block's rows are neighbours, which
+// in dense prediction share cache lines.
 template <bool Wide, class T, class A, class Work>
 __device__ void for_each_row(const StepArguments<T, A>& a, const Work& work) {
-  const int64_t groups = Wide ? 1 : warp_count(), group = Wide ? 0 : warp_id();
-  for (int64_t first = blockIdx.x * groups, slot = group; first < a.samples; first += gridDim.x * groups, slot += groups)
+  const Range own = share_of(a.samples, blockIdx.x, gridDim.x);
+  const int64_t groups = Wide ? 1 : warp_count();
 #if defined(CAR_SEED_BAD_INDEX)  // the tests compile it in to see that it is found
-    if (first + group <= a.samples) work(first + group, slot);
+  const int64_t count = own.size() + 1;
 #else
-    if (first + group < a.samples) work(first + group, slot);
+  const int64_t count = own.size();
 #endif
+  for (int64_t slot = Wide ? 0 : warp_id(); slot < count; slot += groups) work(own.from + slot, slot);
 }
 
 template <class T, class A>

@@ -30,7 +30,7 @@ __device__ void top_ritz_pair_by_block(Scratch<A>* m, int n) {
       const double second = n > 1 ? kth_eigenvalue_by_warp(a, b, n, 2, bound, 4) : 0.;
       if (i == 0) m->runner_up = second;
     } else {
-      const double top = kth_eigenvalue_by_warp(a, b, n, 1, bound, 10);
+      const double top = kth_eigenvalue_by_warp(a, b, n, 1, bound, sizeof(A) == 8 ? 10 : 7);
       if (i == 0) {
         m->top = top;
         eliminate_down(a, b, n, top, m->pivots_down);
