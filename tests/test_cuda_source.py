@@ -77,7 +77,7 @@ def test_matches_the_oracle(on_device, options, dtype, blocks):
 # By shared memory: all of a block's rows stay on chip, they are streamed, read in place, and nothing of size K fits.
 @pytest.mark.parametrize("shared_memory", [1 << 18, 14000, 6600, 4400], ids=["resident", "streamed", "in-place", "none"])
 @pytest.mark.parametrize("blocks", [SEPARATE, TOGETHER], ids=["separate", "together"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_matches_the_oracle_on_any_room(on_device, shared_memory, blocks, dtype):
     if dtype == torch.float64:
         shared_memory = shared_memory * 2 - 1000

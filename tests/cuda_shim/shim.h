@@ -49,6 +49,13 @@ struct Warp {
   uint64_t slot[2][32];  // by turns: nobody is two exchanges ahead of a reader
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  int group;
+};
+
 struct Fibre {
   unsigned thread, block;
   ucontext_t context;
@@ -57,6 +64,8 @@ struct Fibre {
   int64_t generation = 0;
   bool done = false, odd = false;  // odd: the warp's slots of its next exchange
   void* tsan = nullptr;
+  std::vector<Copy> copies;  // started, not waited for
+  int groups = 0;
 };
 
 struct Grid {
@@ -180,9 +189,18 @@ SHIM_UNSEEN inline unsigned __ballot_sync(unsigned, bool holds) {
 }
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
 
-inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
-inline void __pipeline_commit() {}
-inline void __pipeline_wait_prior(int) {}
+// An asynchronous copy arrives as late as it may: when it is waited for.
+SHIM_UNSEEN inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes) {
+  shim::self().copies.push_back({to, from, bytes, shim::self().groups});
+}
+SHIM_UNSEEN inline void __pipeline_commit() { ++shim::self().groups; }
+SHIM_UNSEEN inline void __pipeline_wait_prior(int open) {
+  shim::Fibre& f = shim::self();
+  size_t arrived = 0;
+  for (; arrived < f.copies.size() && f.copies[arrived].group < f.groups - open; ++arrived)
+    std::memcpy(f.copies[arrived].to, f.copies[arrived].from, f.copies[arrived].bytes);
+  f.copies.erase(f.copies.begin(), f.copies.begin() + static_cast<std::ptrdiff_t>(arrived));
+}
 
 namespace cooperative_groups {
 struct GridGroup {
