@@ -7,16 +7,37 @@ namespace car {
 
 constexpr int kMaxSubspace = 32;
 
-// Diagonal a[0..n), off-diagonal b[0..n-1): how many eigenvalues exceed x (Sturm sequence).
+// Diagonal a[0..n), off-diagonal b[0..n-1): how many eigenvalues exceed x. Signs of the leading minors of T - x I (Sturm):
+// no division, so that the recurrence is short; both its terms are rescaled before they leave double's range.
 CAR_HD int eigenvalues_above(const double* a, const double* b, int n, double x) {
   int count = 0;
-  double pivot = 1;
+  double last = 0, minor = 1;
   for (int i = 0; i < n; ++i) {
-    pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.);
-    if (pivot == 0) pivot = -1e-300;
-    count += pivot > 0;
+    double next = (a[i] - x) * minor - (i > 0 ? b[i - 1] * b[i - 1] * last : 0.);
+    if (next == 0) next = minor > 0 ? -1e-300 : 1e-300;
+    count += (next > 0) == (minor > 0);
+    const double size = fabs(next), factor = size > 1e80 ? 1e-80 : (size < 1e-80 ? 1e80 : 1.);
+    last = minor * factor;
+    minor = next * factor;
   }
   return count;
+}
+
+CAR_HD double gershgorin_reach(const double* a, const double* b, int n, int i) {
+  return a[i] + (i > 0 ? fabs(b[i - 1]) : 0.) + (i + 1 < n ? fabs(b[i]) : 0.);
+}
+
+// Pivots of x I - T, eliminated from either end. With the vector's largest entry at `twist` its others follow without
+// cancellation: s_i = s_{i+1} b_i / down_i below it, s_i = s_{i-1} b_{i-1} / up_i above it.
+CAR_HD double pivot_after(double difference, double coupling, double last) {
+  const double pivot = difference - coupling * coupling / last;
+  return pivot != 0 ? pivot : 1e-300;
+}
+CAR_HD void eliminate_down(const double* a, const double* b, int n, double x, double* pivots) {
+  for (int i = 0; i < n; ++i) pivots[i] = pivot_after(x - a[i], i > 0 ? b[i - 1] : 0., i > 0 ? pivots[i - 1] : 1.);
+}
+CAR_HD void eliminate_up(const double* a, const double* b, int n, double x, double* pivots) {
+  for (int i = n - 1; i >= 0; --i) pivots[i] = pivot_after(x - a[i], i + 1 < n ? b[i] : 0., i + 1 < n ? pivots[i + 1] : 1.);
 }
 
 // The k-th largest eigenvalue (k = 1 is the top), to `steps` bits of the bracket [lo, hi].
@@ -35,33 +56,30 @@ struct RitzPair {
 
 // Writes the unit top eigenvector to s[0..n). The matrix is positive semi-definite here (a Gram matrix).
 CAR_HD RitzPair top_ritz_pair(const double* a, const double* b, int n, double* s) {
-  double bound = 0;  // Gershgorin
+  double bound = 0;
   for (int i = 0; i < n; ++i) {
-    const double radius = (i > 0 ? fabs(b[i - 1]) : 0.) + (i + 1 < n ? fabs(b[i]) : 0.);
-    const double reach = a[i] + radius;
+    const double reach = gershgorin_reach(a, b, n, i);
     bound = reach > bound ? reach : bound;
   }
-  RitzPair top{kth_eigenvalue(a, b, n, 1, 0., bound, 44), 0.};
+  RitzPair top{kth_eigenvalue(a, b, n, 1, 0., bound, 50), 0.};
   if (n > 1) top.runner_up = kth_eigenvalue(a, b, n, 2, 0., top.value, 12);
 
-  // Inverse iteration on (value + a little) I - T, which is positive definite, so elimination needs no pivoting.
-  const double shift = top.value + 1e-12 * bound;
-  double upper[kMaxSubspace];
-  for (int i = 0; i < n; ++i) s[i] = 1;
-  for (int sweep = 0; sweep < 3; ++sweep) {
-    double pivot = shift - a[0];
-    s[0] /= pivot;
-    for (int i = 1; i < n; ++i) {
-      upper[i - 1] = -b[i - 1] / pivot;
-      pivot = shift - a[i] + b[i - 1] * upper[i - 1];
-      s[i] = (s[i] + b[i - 1] * s[i - 1]) / pivot;
-    }
-    for (int i = n - 2; i >= 0; --i) s[i] -= upper[i] * s[i + 1];
-    double norm = 0;
-    for (int i = 0; i < n; ++i) norm += s[i] * s[i];
-    norm = 1. / sqrt(norm);
-    for (int i = 0; i < n; ++i) s[i] *= norm;
+  double down[kMaxSubspace], up[kMaxSubspace];
+  eliminate_down(a, b, n, top.value, down);
+  eliminate_up(a, b, n, top.value, up);
+  int twist = 0;
+  double least = 1e300;
+  for (int i = 0; i < n; ++i) {
+    const double meeting = fabs(down[i] + up[i] - (top.value - a[i]));
+    if (meeting < least) least = meeting, twist = i;
   }
+  s[twist] = 1;
+  for (int i = twist - 1; i >= 0; --i) s[i] = s[i + 1] * b[i] / down[i];
+  for (int i = twist + 1; i < n; ++i) s[i] = s[i - 1] * b[i - 1] / up[i];
+  double norm = 0;
+  for (int i = 0; i < n; ++i) norm += s[i] * s[i];
+  norm = 1. / sqrt(norm);
+  for (int i = 0; i < n; ++i) s[i] *= norm;
   return top;
 }
 

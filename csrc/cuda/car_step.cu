@@ -1,9 +1,11 @@
-// car_ext::car_step on CUDA: workspace, launches and registration. The kernels are in kernels.cuh.
+// car_ext::car_step on CUDA: workspace, launches and registration. The kernel is in kernel.cuh.
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <cstdint>
+
 #include "../car_ops.h"
-#include "kernels.cuh"
+#include "kernel.cuh"
 
 namespace car {
 namespace {
@@ -12,6 +14,31 @@ cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
   return static_cast<cudaStream_t>(stream);
+}
+
+struct Device {
+  int multiprocessors, shared_memory, cooperative;
+};
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  STD_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+
+Device device_of(const Tensor& t) {
+  const int device = t.get_device_index();
+  return {attribute(cudaDevAttrMultiProcessorCount, device), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          attribute(cudaDevAttrCooperativeLaunch, device)};
+}
+
+// One block a multiprocessor, as many as can wait for each other; 1 where none can.
+template <class T, class A>
+int resident_blocks(const Device& device) {
+  if (!device.cooperative) return 1;
+  int each = 0;
+  STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, car_step_kernel<T, A>, kThreads<A>, device.shared_memory));
+  return each > 0 ? device.multiprocessors : 1;
 }
 
 template <class T>
@@ -23,14 +50,11 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits_, const Tensor& targets_, c
   std::optional<Tensor> weights;
   if (weights_) weights = torch::stable::contiguous(*weights_);
   const Rows rows = rows_of(logits);
-  const int64_t b = rows.samples, k = rows.classes;
+  require(rows.samples <= INT32_MAX, "car_step takes at most ", INT32_MAX, " samples a call on CUDA, got ", rows.samples);
 
-  const auto device = logits.device();
-  Tensor grad = torch::stable::empty(logits.sizes(), logits.scalar_type(), std::nullopt, device);
-  Tensor sigma = torch::stable::empty({}, ema.scalar_type(), std::nullopt, device);
-  Tensor workspace = torch::stable::empty({2 * b + (4 + 2 * kMaxSubspace) * k}, ema.scalar_type(), std::nullopt, device);
-  A* free_space = workspace.mutable_data_ptr<A>();
-  const auto take = [&](int64_t count) { A* start = free_space; free_space += count; return start; };
+  const auto on = logits.device();
+  Tensor grad = torch::stable::empty(logits.sizes(), logits.scalar_type(), std::nullopt, on);
+  Tensor sigma = torch::stable::empty({}, ema.scalar_type(), std::nullopt, on);
 
   StepArguments<T, A> a{};
   a.logits = logits.const_data_ptr<T>();
@@ -43,30 +67,37 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits_, const Tensor& targets_, c
   a.spectral_error = spectral_error.mutable_data_ptr<A>();
   a.sigma = sigma.mutable_data_ptr<A>();
   a.grad = grad.mutable_data_ptr<T>();
-  a.samples = b, a.classes = k, a.spatial = rows.spatial;
+  a.samples = rows.samples, a.classes = rows.classes, a.spatial = rows.spatial;
   a.stride_n = rows.stride_n, a.stride_k = rows.stride_k, a.stride_s = rows.stride_s;
   a.beta = static_cast<A>(o.beta), a.gamma = static_cast<A>(o.gamma), a.inv_temperature = static_cast<A>(1 / o.temperature);
   a.beta_exact = o.beta, a.tolerance = o.tolerance;
   a.softmax_over_all = o.softmax_over_all, a.detach_gate = o.detach_gate;
   a.start_from_first_batch = o.start_from_first_batch, a.hold_absent = o.hold_absent, a.debias = o.debias;
   a.ignore_index = o.ignore_index, a.max_iterations = o.max_iterations;
-  a.row_top = take(b), a.row_scale = take(b);
-  a.column_scale = take(k), a.coefficient = take(k), a.left = take(k), a.next = take(k);
-  a.basis = take(kMaxSubspace * k), a.images = take(kMaxSubspace * k);
+
+  const Device device = device_of(logits);
+  STD_CUDA_CHECK(cudaFuncSetAttribute(car_step_kernel<T, A>, cudaFuncAttributeMaxDynamicSharedMemorySize, device.shared_memory));
+  a.plan = make_plan<T, A>(a.samples, a.classes, resident_blocks<T, A>(device), device.shared_memory);
+  a.places = places_of<T, A>(a.plan, a.classes);
+  Tensor workspace = torch::stable::empty({lay_out<T, A>(a, nullptr)}, ema.scalar_type(), std::nullopt, on);
+  lay_out(a, workspace.mutable_data_ptr<A>());
 
   const cudaStream_t stream = current_stream(logits);
-  const auto blocks = [](int64_t wanted) { return static_cast<unsigned>(std::min<int64_t>(wanted, 1 << 20)); };
-  if (b > 0) {
-    row_statistics<<<blocks(b), kRowThreads, 0, stream>>>(a);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
-  }
-  class_update<<<blocks(k), kClassThreads, 0, stream>>>(a);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-  spectral<<<1, kSpectralThreads, 0, stream>>>(a);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-  if (b > 0) {
-    gradient<<<blocks(b), kRowThreads, 0, stream>>>(a);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  const auto launch = [&](Phase phase, int64_t blocks) {
+    void* arguments[] = {&a, &phase};
+    const auto kernel = reinterpret_cast<const void*>(&car_step_kernel<T, A>);
+    const dim3 grid(static_cast<unsigned>(blocks));
+    if (a.plan.together) STD_CUDA_CHECK(cudaLaunchCooperativeKernel(kernel, grid, kThreads<A>, arguments, a.places.bytes, stream));
+    else STD_CUDA_CHECK(cudaLaunchKernel(kernel, grid, kThreads<A>, arguments, a.places.bytes, stream));
+  };
+  if (a.plan.together) {
+    launch(Phase::all, a.plan.blocks);
+  } else {
+    const int64_t most = 4 * device.multiprocessors;
+    if (a.samples > 0) launch(Phase::rows, std::min(a.samples, most));
+    launch(Phase::classes, std::min(a.classes, most));
+    launch(Phase::spectral, 1);
+    if (a.samples > 0) launch(Phase::gradient, std::min(a.samples, most));
   }
   return {sigma, grad};
 }
