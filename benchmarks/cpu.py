@@ -3,7 +3,8 @@
 
 Everything runs in one process, interleaved, and medians are compared: on a shared machine only the ratios mean much.
 The rivals are the authors' way (full SVD), four power iterations, and torch.compile of the latter. The floor is what no
-implementation of these formulas can avoid: two exponentials an element, and the average's bytes read and written once. The last three columns are how many times as long the rivals take.
+implementation of these formulas can avoid: two exponentials an element, and the average's bytes read and written once.
+The last three columns are how many times as long the rivals take.
 """
 
 import argparse
