@@ -22,12 +22,6 @@ def report() -> dict:
         except importlib.metadata.PackageNotFoundError:
             return "-"
 
-    try:
-        from ._info import build_info
-
-        build = build_info()
-    except ImportError:
-        build = {}
     found = {name: version(name) for name in PACKAGES}
     return {
         "car_ext": __version__,
@@ -35,7 +29,7 @@ def report() -> dict:
         "packages": {name: number for name, number in found.items() if number != "-"},
         "operators, CPU": f"{_library.CPU_STATUS}: {_library.CPU_OBJECT}",
         "operators, CUDA": _library.CUDA_STATUS + (f": {_library.CUDA_OBJECT}" if _library.CUDA_OBJECT else ""),
-        "build": build or "no build information (car_ext._info is missing)",
+        "build": _library.build_info() or "no build information (car_ext._info is missing)",
         "devices": [
             f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
             *(

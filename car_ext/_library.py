@@ -1,5 +1,6 @@
 """Loads the shared objects that setup.py built, and says what came of it."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -31,3 +32,17 @@ if CPU_OBJECT is None:
     )
 
 CUDA_OBJECT, CUDA_STATUS = (None, "this torch has no CUDA") if torch.version.cuda is None else _load("_C_cuda")
+
+
+def build_info() -> dict[str, str]:
+    """Compiler, torch and CUDA of the build; empty if the pybind11 object is missing or for another Python."""
+    path = _find("_info")
+    if path is None:
+        return {}
+    spec = importlib.util.spec_from_file_location("car_ext._info", path)
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError:
+        return {}
+    return module.build_info()

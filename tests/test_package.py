@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from car_ext import _info, _library
+from car_ext import _library
 
 
 def test_bug_report(tmp_path):
@@ -36,7 +36,7 @@ def test_only_the_stable_abi_is_used(built):
 
 
 def test_cuda_was_built_where_it_could_be():
-    info = _info.build_info()
+    info = _library.build_info()
     assert (_library.CUDA_OBJECT is not None) == bool(info["cuda"] and torch.version.cuda)
     assert bool(info["cuda"]) == bool(info["cuda_architectures"])
 
@@ -46,4 +46,4 @@ def test_version_stands_once():
 
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     assert f'version = "{car_ext.__version__}"' in pyproject.read_text(encoding="utf-8")
-    assert _info.build_info()["version"] == car_ext.__version__
+    assert _library.build_info()["version"] == car_ext.__version__
