@@ -3,6 +3,7 @@
 // Same bits at any thread count: every sum belongs to one sample, one class or one fixed block of classes, and the
 // blocks' partial sums are added in order.
 #include <atomic>
+#include <memory>
 
 #include "../car_ops.h"
 #include "lanczos.h"
@@ -45,21 +46,40 @@ struct ClassIndex {
 template <class T, class A>
 void read_row(const T* logits, const Rows& rows, int64_t sample, A* z) {
   const T* row = logits + rows.offset(sample);
-  for (int64_t i = 0; i < rows.classes; ++i) z[i] = static_cast<A>(row[i * rows.stride_k]);
+  if (rows.stride_k == 1) {
+    for (int64_t i = 0; i < rows.classes; ++i) z[i] = static_cast<A>(row[i]);
+  } else {
+    for (int64_t i = 0; i < rows.classes; ++i) z[i] = static_cast<A>(row[i * rows.stride_k]);
+  }
 }
+
+// Five padded rows of scratch; the first is for logits.
+template <class A>
+struct RowScratch {
+  int64_t padded;
+  std::vector<A> memory;
+
+  explicit RowScratch(int64_t classes) : padded(vector::padded(classes)), memory(5 * padded) {
+    std::fill_n(memory.data(), padded, std::numeric_limits<A>::lowest());
+  }
+  A* row(int which) { return memory.data() + which * padded; }
+};
 
 // v of every sample, (samples, K). Throws on the first row that holds NaN or +inf; nothing has been changed by then.
 template <class T, class A>
 void surrogate(const T* logits, const int64_t* targets, const Rows& rows, const vector::Surrogate<A>& form,
-               int64_t ignore_index, A* v) {
+               int64_t ignore_index, vector::RowStatistics<A>* statistics, A* v) {
   std::atomic<int64_t> first_bad{rows.samples};
   parallel_for(0, rows.samples, grain(rows.classes), [&](int64_t from, int64_t to) {
-    std::vector<A> scratch(3 * rows.classes);
-    A *z = scratch.data(), *p = z + rows.classes, *g = p + rows.classes;
+    RowScratch<A> scratch(rows.classes);
+    A *z = scratch.row(0), *e = scratch.row(1), *g = scratch.row(2), *out = scratch.row(3);
     for (int64_t q = from; q < to; ++q) {
       if (targets[q] == ignore_index) continue;
       read_row(logits, rows, q, z);
-      if (vector::surrogate_row(z, rows.classes, targets[q], form, p, g, v + q * rows.classes)) continue;
+      if (vector::surrogate_row(z, rows.classes, targets[q], form, statistics[q], e, g, out)) {
+        std::copy_n(out, rows.classes, v + q * rows.classes);
+        continue;
+      }
       int64_t seen = first_bad.load();
       while (q < seen && !first_bad.compare_exchange_weak(seen, q)) {}
     }
@@ -109,11 +129,12 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits_, const Tensor& targets_, c
   const ClassIndex<A> index(y, weights, rows.samples, classes, o.ignore_index);
   {
     // v needs (samples, K) of A: the gradient's own memory where it has that form.
-    std::vector<A> own;
+    std::unique_ptr<A[]> own;
     A* v = nullptr;
     if constexpr (std::is_same_v<T, A>) if (rows.spatial == 1) v = grad_out;
-    if (!v) { own.resize(static_cast<size_t>(rows.samples) * classes); v = own.data(); }
-    surrogate(z, y, rows, form, o.ignore_index, v);
+    if (!v) { own.reset(new A[static_cast<size_t>(rows.samples) * classes]); v = own.get(); }
+    std::vector<vector::RowStatistics<A>> statistics(rows.samples);
+    surrogate(z, y, rows, form, o.ignore_index, statistics.data(), v);
 
     A* matrix = ema.mutable_data_ptr<A>();
     int64_t* counts = updates.mutable_data_ptr<int64_t>();
@@ -152,21 +173,26 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits_, const Tensor& targets_, c
 
     // d sigma / d M = u w^T (simple top singular value), so d sigma / d v_q = coefficient_q * u.
     parallel_for(0, rows.samples, grain(classes), [&](int64_t from, int64_t to) {
-      std::vector<A> scratch(4 * classes);
-      A *zr = scratch.data(), *p = zr + classes, *g = p + classes, *dz = g + classes;
+      RowScratch<A> scratch(classes);
+      A *zr = scratch.row(0), *p = scratch.row(1), *g = scratch.row(2), *dz = scratch.row(3), *u = scratch.row(4);
+      std::copy(top.u.begin(), top.u.end(), u);
       for (int64_t q = from; q < to; ++q) {
         const int64_t j = y[q];
         A coefficient = 0;
         if (j != o.ignore_index && index.mass[j] > 0)
           coefficient = static_cast<A>(entered[j] * column_scale[j] * top.w[j] / index.mass[j]) * (weights ? weights[q] : A(1));
         if (coefficient == 0) {
-          std::fill(dz, dz + classes, A(0));
+          std::fill_n(dz, classes, A(0));
         } else {
           read_row(z, rows, q, zr);
-          vector::gradient_row(zr, classes, j, form, p, g, top.u.data(), coefficient, dz);
+          vector::gradient_row(zr, classes, j, form, statistics[q], u, coefficient, p, g, dz);
         }
         T* out = grad_out + q / rows.spatial * classes * rows.spatial + q % rows.spatial;
-        for (int64_t i = 0; i < classes; ++i) out[i * rows.spatial] = static_cast<T>(dz[i]);
+        if (rows.spatial == 1) {
+          for (int64_t i = 0; i < classes; ++i) out[i] = static_cast<T>(dz[i]);
+        } else {
+          for (int64_t i = 0; i < classes; ++i) out[i * rows.spatial] = static_cast<T>(dz[i]);
+        }
       }
     });
   }

@@ -5,6 +5,7 @@
 // (M >= 0, so by Perron-Frobenius the top pair is nonnegative and all-ones overlaps it).
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "../tridiagonal.h"
@@ -31,7 +32,8 @@ TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int6
   using namespace vector;
   const int subspace = static_cast<int>(std::min<int64_t>(n, kMaxSubspace));
   const double floor = std::numeric_limits<A>::min();
-  std::vector<A> q(static_cast<size_t>(subspace) * n), t(q.size()), next(n);
+  const std::unique_ptr<A[]> q(new A[static_cast<size_t>(subspace) * n]), t(new A[static_cast<size_t>(subspace) * n]);
+  std::vector<A> next(n);
   TopTriple<A> top;
   top.u.resize(n);
   top.w.assign(n, A(0));
@@ -39,10 +41,11 @@ TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int6
   for (int64_t i = 0; i < n; ++i) top.u[i] = std::abs(warm_start[i]) + blur;
   normalise(top.u);
 
+  const bool costly = n >= 256;  // reading the matrix costs more than the small problem: look after every iteration
   double diagonal[kMaxSubspace], off_diagonal[kMaxSubspace], s[kMaxSubspace];
   bool done = false;
   while (!done) {  // one pass a Krylov space; a second one only if the first was not enough
-    std::copy(top.u.begin(), top.u.end(), q.begin());
+    std::copy(top.u.begin(), top.u.end(), q.get());
     for (int k = 0; k < subspace; ++k) {
       A* q_k = &q[static_cast<size_t>(k) * n];
       apply(q_k, &t[static_cast<size_t>(k) * n], next.data());
@@ -58,7 +61,7 @@ TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int6
 
       const bool exhausted = off_diagonal[k] <= 4 * std::numeric_limits<A>::epsilon() * diagonal[0];
       const bool last = exhausted || k + 1 == subspace || top.iterations == max_iterations;
-      if (last || (k >= 2 && k % 2 == 0)) {
+      if (last || (k > 0 && (costly || k % 2 == 0))) {
         const RitzPair ritz = top_ritz_pair(diagonal, off_diagonal, k + 1, s);
         const double residual = off_diagonal[k] * std::abs(s[k]);
         top.error = exhausted ? 0. : std::min(1., residual / std::max(ritz.value - ritz.runner_up, 1e-300));

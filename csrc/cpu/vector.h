@@ -16,68 +16,125 @@
 
 namespace car::vector {
 
+constexpr int64_t kLanes = 16;  // rows are worked on as whole vectors, so that short ones need no loop for the remainder
+
+inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
 template <class A>
 struct Surrogate {  // the options a row needs
   A gamma, inv_temperature;
   bool softmax_over_all, detach_gate;
 };
 
-// z (K) is used as scratch. Writes p and g (car_math.h) with g_y = 0, and p_y = 0 where the softmax leaves y out.
 template <class A>
-CAR_INLINE void softmax_and_gate(A* z, int64_t classes, int64_t y, const Surrogate<A>& o, A* p, A* g) {
-  const A lowest = std::numeric_limits<A>::lowest();
-  const A z_true = std::max(z[y], lowest);  // a masked (-inf) logit counts as the lowest finite one
-  if (!o.softmax_over_all) z[y] = lowest;
-  A top = lowest;
-#pragma omp simd reduction(max : top)
-  for (int64_t i = 0; i < classes; ++i) top = z[i] > top ? z[i] : top;
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < classes; ++i) {
-    const A e = exponential((z[i] - top) * o.inv_temperature);
-    p[i] = e;
-    sum += e;
+struct RowStatistics {
+  A top, scale;  // largest logit of the softmax's support, 1 / sum of exp((z - top) / tau) over it
+};
+
+// Sixteen running sums (or maxima), brought together as a tree at the end: they vectorise as they are written.
+template <class A>
+struct Lanes {
+  A part[kLanes] = {};
+  template <int64_t Width = kLanes / 2>
+  CAR_INLINE A sum() {
+    for (int64_t lane = 0; lane < Width; ++lane) part[lane] += part[lane + Width];
+    if constexpr (Width > 1) return sum<Width / 2>();
+    return part[0];
   }
-  if (!o.softmax_over_all) sum -= p[y];
-  const A scale = A(1) / sum;
-  if (o.inv_temperature == A(1)) {
-    const A cut = exponential(z_true - o.gamma - top);
+  template <int64_t Width = kLanes / 2>
+  CAR_INLINE A max() {
+    for (int64_t lane = 0; lane < Width; ++lane) part[lane] = part[lane + Width] > part[lane] ? part[lane + Width] : part[lane];
+    if constexpr (Width > 1) return max<Width / 2>();
+    return part[0];
+  }
+};
+
+// e (p still to be multiplied by its scale) and g of car_math.h for padded logits. e is 0 beyond the last class and,
+// where the softmax leaves it out, at y.
+template <class A>
+CAR_INLINE void numerators_and_gates(const A* z, int64_t classes, int64_t y, A top, const Surrogate<A>& o, A* e, A* g) {
+  const int64_t n = padded(classes);
+  const A lowest = std::numeric_limits<A>::lowest(), inv_temperature = o.inv_temperature, gamma = o.gamma;
+  const A z_true = z[y] < lowest ? lowest : z[y];  // a masked (-inf) logit counts as the lowest finite one
+  if (inv_temperature == A(1)) {
+    const A cut = exponential(z_true - gamma - top);
 #pragma omp simd
-    for (int64_t i = 0; i < classes; ++i) {
-      g[i] = gate_from_numerator(p[i], cut);
-      p[i] *= scale;
+    for (int64_t i = 0; i < n; ++i) {
+      e[i] = exponential(z[i] - top);
+      g[i] = gate_from_numerator(e[i], cut);
     }
   } else {
 #pragma omp simd
-    for (int64_t i = 0; i < classes; ++i) {
-      g[i] = gate(z[i], z_true, o.gamma);
-      p[i] *= scale;
+    for (int64_t i = 0; i < n; ++i) {
+      e[i] = exponential((z[i] - top) * inv_temperature);
+      g[i] = gate(z[i], z_true, gamma);
     }
   }
-  g[y] = 0;
-  if (!o.softmax_over_all) p[y] = 0;
+  for (int64_t i = classes; i < n; ++i) e[i] = 0;
+  if (!o.softmax_over_all) e[y] = 0;
 }
 
+// v of one row to v; e and g are scratch. All rows are padded, z with the lowest number. False if z holds NaN or +inf.
 template <class A>
-CAR_INLINE bool all_below_infinity(const A* z, int64_t n) {  // false for NaN and +inf; -inf is a masked class
-  int bad = 0;
-#pragma omp simd reduction(+ : bad)
-  for (int64_t i = 0; i < n; ++i) bad += !(z[i] <= std::numeric_limits<A>::max());
-  return bad == 0;
-}
-
-template <class A>
-CAR_INLINE void product(const A* x, const A* y, int64_t n, A* out) {
+CAR_INLINE bool surrogate(A* z, int64_t classes, int64_t y, const Surrogate<A>& o, RowStatistics<A>& row, A* e, A* g, A* v) {
+  const int64_t n = padded(classes);
+  const A lowest = std::numeric_limits<A>::lowest(), z_true = z[y];
+  if (!o.softmax_over_all) z[y] = lowest;
+  Lanes<A> tops;
+  for (A& lane : tops.part) lane = lowest;
+  for (int64_t i = 0; i < n; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      tops.part[lane] = z[i + lane] > tops.part[lane] ? z[i + lane] : tops.part[lane];
+  const A top = tops.max();
+  z[y] = z_true;
+  numerators_and_gates(z, classes, y, top, o, e, g);
+  Lanes<A> sums;
+  for (int64_t i = 0; i < n; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) sums.part[lane] += e[i + lane];
+  const A sum = sums.sum(), scale = A(1) / sum;
+  // NaN and +inf make some e NaN, and with it the sum; at y they may have been left out of it.
+  if (!(sum > 0) || !(z_true <= std::numeric_limits<A>::max())) return false;
+  row = {top, scale};
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = x[i] * y[i];
+  for (int64_t i = 0; i < n; ++i) v[i] = e[i] * scale * g[i];
+  v[y] = 0;
+  return true;
+}
+
+// Gradient of s * sum_i u_i v_i to dz; p and g are scratch. u is zero beyond the last class.
+template <class A>
+CAR_INLINE void gradient(const A* z, int64_t classes, int64_t y, const Surrogate<A>& o, const RowStatistics<A>& row, A* u,
+                         A s, A* p, A* g, A* dz) {
+  const int64_t n = padded(classes);
+  const A inv_temperature = o.inv_temperature, scale = row.scale, u_true = u[y];
+  const bool detach_gate = o.detach_gate;
+  numerators_and_gates(z, classes, y, row.top, o, p, g);
+  u[y] = 0;  // as v_y = 0; restored below
+  Lanes<A> alongs, slopes;
+  for (int64_t i = 0; i < n; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const A u_i = u[i + lane], p_i = p[i + lane] * scale, g_i = g[i + lane];
+      p[i + lane] = p_i;
+      alongs.part[lane] += u_i * p_i * g_i;
+      slopes.part[lane] += u_i * gate_slope(p_i, g_i, false);
+    }
+  const A along = alongs.sum();                             // sum_i u_i v_i
+  const A true_slope = detach_gate ? A(0) : slopes.sum();   // sum_i u_i p_i g_i (1 - g_i)
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i)
+    dz[i] = logit_gradient(s, u[i], p[i], g[i], along, inv_temperature, detach_gate);
+  dz[y] -= s * true_slope;
+  u[y] = u_true;
 }
 
 template <class A>
 CAR_INLINE A dot(const A* x, const A* y, int64_t n) {
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += x[i] * y[i];
-  return sum;
+  Lanes<A> sums;
+  const int64_t whole = n - n % kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) sums.part[lane] += x[i + lane] * y[i + lane];
+  for (int64_t i = whole; i < n; ++i) sums.part[i - whole] += x[i] * y[i];
+  return sums.sum();
 }
 
 template <class A>
@@ -92,33 +149,15 @@ CAR_INLINE void scale(A* x, A factor, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-// Gradient of s * sum_i u_i v_i for one row, into grad (K). p, g from softmax_and_gate.
-template <class A>
-CAR_INLINE void row_gradient(const A* u, const A* p, const A* g, int64_t classes, int64_t y, A s, const Surrogate<A>& o, A* grad) {
-  A along = 0, true_slope = 0;  // sum_i u_i v_i and sum_i u_i p_i g_i (1 - g_i)
-#pragma omp simd reduction(+ : along, true_slope)
-  for (int64_t i = 0; i < classes; ++i) {
-    along += u[i] * p[i] * g[i];
-    true_slope += u[i] * gate_slope(p[i], g[i], o.detach_gate);
-  }
-#pragma omp simd
-  for (int64_t i = 0; i < classes; ++i)
-    grad[i] = logit_gradient(s, u[i], p[i], g[i], along, o.inv_temperature, o.detach_gate);
-  grad[y] -= s * true_slope;
-}
-
 // One multiversioned entry a scalar type: target_clones does not apply to templates.
 #define CAR_VECTOR_ENTRIES(A)                                                                                          \
-  CAR_CLONES static bool surrogate_row(A* z, int64_t classes, int64_t y, const Surrogate<A>& o, A* p, A* g, A* v) {     \
-    if (!all_below_infinity(z, classes)) return false;                                                                 \
-    softmax_and_gate(z, classes, y, o, p, g);                                                                          \
-    product(p, g, classes, v);                                                                                         \
-    return true;                                                                                                       \
+  CAR_CLONES static bool surrogate_row(A* z, int64_t classes, int64_t y, const Surrogate<A>& o, RowStatistics<A>& row,  \
+                                       A* e, A* g, A* v) {                                                             \
+    return surrogate(z, classes, y, o, row, e, g, v);                                                                  \
   }                                                                                                                    \
-  CAR_CLONES static void gradient_row(A* z, int64_t classes, int64_t y, const Surrogate<A>& o, A* p, A* g, const A* u,  \
-                                      A s, A* grad) {                                                                  \
-    softmax_and_gate(z, classes, y, o, p, g);                                                                          \
-    row_gradient(u, p, g, classes, y, s, o, grad);                                                                     \
+  CAR_CLONES static void gradient_row(const A* z, int64_t classes, int64_t y, const Surrogate<A>& o,                          \
+                                      const RowStatistics<A>& row, A* u, A s, A* p, A* g, A* dz) {                      \
+    gradient(z, classes, y, o, row, u, s, p, g, dz);                                                                   \
   }                                                                                                                    \
   /* Row of M^T: returns c = d (row . q) and adds d c row to out, the row's part of M M^T q; one read of memory. */     \
   CAR_CLONES static A gram_row(const A* row, const A* q, A d, int64_t n, A* out) {                                      \
