@@ -43,14 +43,19 @@ struct ClassIndex {
   }
 };
 
+template <class From, class To>
+void copy_row(const From* from, int64_t from_stride, To* to, int64_t to_stride, int64_t classes) {
+  if (from_stride == 1 && to_stride == 1) {
+    if constexpr (std::is_same_v<From, To>) std::copy_n(from, classes, to);
+    else for (int64_t i = 0; i < classes; ++i) to[i] = static_cast<To>(from[i]);
+  } else {
+    for (int64_t i = 0; i < classes; ++i) to[i * to_stride] = static_cast<To>(from[i * from_stride]);
+  }
+}
+
 template <class T, class A>
 void read_row(const T* logits, const Rows& rows, int64_t sample, A* z) {
-  const T* row = logits + rows.offset(sample);
-  if (rows.stride_k == 1) {
-    for (int64_t i = 0; i < rows.classes; ++i) z[i] = static_cast<A>(row[i]);
-  } else {
-    for (int64_t i = 0; i < rows.classes; ++i) z[i] = static_cast<A>(row[i * rows.stride_k]);
-  }
+  copy_row(logits + rows.offset(sample), rows.stride_k, z, 1, rows.classes);
 }
 
 // Five padded rows of scratch; the first is for logits.
@@ -187,12 +192,7 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits_, const Tensor& targets_, c
           read_row(z, rows, q, zr);
           vector::gradient_row(zr, classes, j, form, statistics[q], u, coefficient, p, g, dz);
         }
-        T* out = grad_out + q / rows.spatial * classes * rows.spatial + q % rows.spatial;
-        if (rows.spatial == 1) {
-          for (int64_t i = 0; i < classes; ++i) out[i] = static_cast<T>(dz[i]);
-        } else {
-          for (int64_t i = 0; i < classes; ++i) out[i * rows.spatial] = static_cast<T>(dz[i]);
-        }
+        copy_row(dz, 1, grad_out + q / rows.spatial * classes * rows.spatial + q % rows.spatial, rows.spatial, classes);
       }
     });
   }
