@@ -27,6 +27,7 @@ from car_ext.progress import Progress
 from car_ext.regularizer import CAR
 from car_ext.run_folder import RunFolder
 from car_ext.schedule import learning_rate
+from car_ext.scores import ScoreStatistics
 
 LARGEST_CROP = 96  # pixels; images above are augmented by random resized crops
 STATISTICS_IMAGES = 2000
@@ -144,7 +145,7 @@ class _Job:
         self.epoch += 1
         loss, ce, sigma, accuracy = self._train_epoch(report)
         seconds = time.perf_counter() - start
-        scores = self._score(self._confusion(self.test_batches))
+        scores = metrics.group_accuracies(self._confusion(self.test_batches), self.data.class_counts)
         self.seconds += time.perf_counter() - start
         return {
             "epoch": self.epoch,
@@ -201,8 +202,11 @@ class _Job:
     def summary(self) -> dict[str, Any]:
         """The metrics of the model as it is, and what made it."""
         train_confusion = self._confusion(self._evaluation_batches(self.data.train))
+        names, statistics = self.data.class_names, ScoreStatistics(self.data.num_classes)
+        test_confusion = self._confusion(self.test_batches, statistics)
         return {
-            **self._score(self._confusion(self.test_batches), metrics.worst_accuracy(train_confusion)),
+            **metrics.summarize(test_confusion, self.data.class_counts, names, train_confusion=train_confusion),
+            "scores": statistics.summary(names),
             "method": self.config.method,
             "model": self.config.model,
             "data": self.data.name,
@@ -288,8 +292,8 @@ class _Job:
         return self.regularizer(logits, targets)
 
     @torch.no_grad()
-    def _confusion(self, batches: DataLoader) -> np.ndarray:
-        """Counts int64 (K, K), row = predicted, of the model in eval mode."""
+    def _confusion(self, batches: DataLoader, statistics: ScoreStatistics | None = None) -> np.ndarray:
+        """Counts int64 (K, K), row = predicted, of the model in eval mode; statistics get the logits as well."""
         self.model.eval()
         predictions, targets = [], []
         for images, labels in batches:
@@ -297,12 +301,11 @@ class _Job:
                 logits = self.model(images.to(self.device, non_blocking=True))
             predictions.append(logits.argmax(dim=1))
             targets.append(labels)
+            if statistics is not None:
+                statistics.update(logits.float().cpu().numpy(), labels.numpy())
         return metrics.confusion_counts(
             torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), self.data.num_classes
         )
-
-    def _score(self, confusion: np.ndarray, train_worst: float | None = None) -> dict[str, Any]:
-        return metrics.summarize(confusion, self.data.class_counts, self.data.class_names, train_worst)
 
     def _evaluation_batches(self, split: datasets.Split) -> DataLoader:
         batch_size = 4 * self.config.batch_size  # no gradients to keep

@@ -10,6 +10,7 @@ from car_ext import datasets, metrics
 from car_ext.errors import InputError
 from car_ext.loader import test_loader
 from car_ext.runtime import OnnxClassifier
+from car_ext.scores import ScoreStatistics
 
 BATCH_SIZE = 256
 
@@ -24,8 +25,10 @@ def evaluate(model_path: str | Path, data: str, *, batch_size: int = BATCH_SIZE,
         progress: show a progress bar on a terminal.
 
     Returns:
-        The summary, with the keys of a run's ``summary.json`` (``metrics.summarize``) and ``model``, ``data``,
-        ``provider``, ``images``, ``images_per_second``; and the confusion counts (K, K), row = predicted.
+        The summary, with the keys of a run's ``summary.json`` (``metrics.summarize``, and ``scores`` as of
+        ``ScoreStatistics.summary``) and ``model``, ``data``, ``provider``, ``images``, ``images_per_second``; and
+        the confusion counts (K, K), row = predicted. ``worst_class_ratio_same`` needs every class's accuracy in
+        training, which the file does not hold: it is None.
 
     Raises:
         InputError: a bad model or data, or classes that the model does not know.
@@ -35,17 +38,18 @@ def evaluate(model_path: str | Path, data: str, *, batch_size: int = BATCH_SIZE,
     if held_out.channels != model.channels:
         raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
     labels = _labels(model.class_names, held_out.class_names, data)
-    predictions = []
+    predictions, statistics = [], ScoreStatistics(len(model.class_names))
     seconds = 0.0
     batches = test_loader(held_out.test, model.image_size, batch_size, workers=0, pin_memory=False)
     with tqdm(total=len(held_out.test), unit="img", desc="onnxruntime", disable=None if progress else True) as bar:
-        for images, _ in batches:
+        for images, targets in batches:
             start = time.perf_counter()
             logits = model(images.numpy())
             seconds += time.perf_counter() - start
             if not np.isfinite(logits).all():
                 raise InputError(f"{model_path} gives logits that are not finite; train or export it again.")
             predictions.append(logits.argmax(axis=1))
+            statistics.update(logits, labels[targets.numpy()])
             bar.update(len(images))
     confusion = metrics.confusion_counts(
         np.concatenate(predictions), labels[held_out.test.targets], len(model.class_names)
@@ -53,6 +57,7 @@ def evaluate(model_path: str | Path, data: str, *, batch_size: int = BATCH_SIZE,
     summary = metrics.summarize(confusion, model.class_counts, model.class_names, model.train_worst_class_accuracy)
     return {
         **summary,
+        "scores": statistics.summary(model.class_names),
         "model": str(model_path),
         "data": held_out.name,
         "provider": model.session.get_providers()[0],

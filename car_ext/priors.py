@@ -51,6 +51,26 @@ def relative_frequencies(class_counts: Sequence[int]) -> np.ndarray:
     return counts / counts.sum()
 
 
+def spectral_weights(class_counts: Sequence[int], r0: float = 0.2) -> np.ndarray:
+    """The diagonal of Lambda, which weighs a class's confusions by its rarity: (m_c + r0)^(-1/2), not normalised.
+
+    m_c is the relative training frequency. Source: arXiv 2603.16732 (CVPR 2026), which uses r0 = 0.2.
+
+    Args:
+        class_counts: (K,) positive whole numbers.
+        r0: softens the weights, > 0.
+
+    Returns:
+        (K,) float64.
+
+    Raises:
+        InputError: as `check_class_counts`, or r0 not positive and finite.
+    """
+    if not 0 < r0 < float("inf"):
+        raise InputError(f"r0 is {r0}: give a finite number above 0, such as 0.2")
+    return (relative_frequencies(class_counts) + r0) ** -0.5
+
+
 def shot_groups(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
     """Boolean masks (K,) of the classes with many (> 100), medium (20 to 100) and few (< 20) training images.
 

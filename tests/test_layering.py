@@ -15,15 +15,15 @@ FLOORS = [
     ["evaluate", "export"],
     ["engine"],
     ["runtime", "run_folder", "progress"],
-    ["config", "loader", "models", "regularizer", "cli"],
-    ["datasets", "metrics", "ops", "checkpoint"],
-    ["priors", "functional", "schedule", "_library", "files"],
+    ["config", "loader", "models", "regularizer", "cli", "scores"],
+    ["datasets", "metrics", "intervals", "ops", "checkpoint"],
+    ["priors", "bounds", "functional", "schedule", "_library", "files"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
 
 # Mathematics must stay usable without the rest.
-TORCH_FREE = ["metrics", "priors", "errors", "datasets"]
+TORCH_FREE = ["metrics", "scores", "intervals", "bounds", "priors", "errors", "datasets"]
 
 
 def modules():

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from car_ext.errors import InputError
-from car_ext.priors import check_class_counts, exponential_profile, relative_frequencies, shot_groups
+from car_ext.priors import (
+    check_class_counts,
+    exponential_profile,
+    relative_frequencies,
+    shot_groups,
+    spectral_weights,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +96,11 @@ def test_counts_of_another_form_are_refused(bad):
 def test_names_and_counts_must_match():
     with pytest.raises(InputError, match="3 entries for 2 class_names"):
         check_class_counts([1, 2, 3], ["a", "b"])
+
+
+def test_spectral_weights_by_hand():
+    assert spectral_weights([80, 20]) == pytest.approx([1, 0.4**-0.5])
+    assert spectral_weights([80, 20], r0=0.05) == pytest.approx([0.85**-0.5, 2])
+    for r0 in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="r0 is"):
+            spectral_weights([80, 20], r0)

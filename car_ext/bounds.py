@@ -1,0 +1,96 @@
+"""How confusion bounds the worst class: norms of the confusion matrix that CAR makes small, measured on counts."""
+
+import numpy as np
+
+TOLERANCE = 1e-9  # relative error of a spectral norm
+MAX_STEPS = 200
+
+
+def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, float | None]:
+    """Spectral norms and weighted worst-class error of hard predictions.
+
+    C is the confusion matrix with each column divided by the class's images and a zero diagonal, so that column j
+    sums to the error e_j; Lambda = diag(weights). With the largest singular value sigma_1,
+
+        wce = ||C Lambda||_1 = max_j weights_j e_j,    wce / sqrt(K) <= sigma_1(C Lambda),    e_j <= wce / weights_j.
+
+    A class without images has a zero column. Source: arXiv 2603.16732 (CVPR 2026).
+
+    Args:
+        confusion: (K, K) counts; row = predicted, column = true.
+        weights: (K,) positive, as of `car_ext.priors.spectral_weights`.
+
+    Returns:
+        {"confusion_norm": sigma_1(C), "weighted_confusion_norm": sigma_1(C Lambda), "wce"}; None when the matrix
+        holds no image.
+    """
+    correct, images = np.diag(confusion), confusion.sum(axis=0)
+    if not images.any():
+        return dict.fromkeys(("confusion_norm", "weighted_confusion_norm", "wce"))
+    predicted, true = np.nonzero(confusion)
+    wrong = predicted != true
+    predicted, true = predicted[wrong], true[wrong]
+    rates = confusion[predicted, true] / images[true]
+    weighted = rates * weights[true]
+    classes = images.size
+    wce = float(np.bincount(true, weighted, classes).max())
+    norm = spectral_norm(predicted, true, weighted, classes)
+    check_bounds((images - correct) / np.maximum(images, 1), weights, wce, norm)
+    return {
+        "confusion_norm": spectral_norm(predicted, true, rates, classes),
+        "weighted_confusion_norm": norm,
+        "wce": wce,
+    }
+
+
+def check_bounds(errors: np.ndarray, weights: np.ndarray, wce: float, norm: float) -> None:
+    """Holds the two inequalities of `confusion_bounds` against numbers that were computed apart from one another.
+
+    Args:
+        errors: (K,) error of each class, 0 for one without images.
+        weights: (K,) positive.
+        wce: weighted worst-class error.
+        norm: sigma_1(C Lambda).
+
+    Raises:
+        AssertionError: one does not hold, which no confusion matrix can bring about: a defect of this package.
+    """
+    slack = 1 + 10 * TOLERANCE
+    if wce > norm * np.sqrt(errors.size) * slack:
+        raise AssertionError(f"wce {wce} exceeds sqrt({errors.size}) times the spectral norm {norm}")
+    if (errors * weights > wce * slack).any():
+        label = int(np.argmax(errors * weights))
+        raise AssertionError(f"class {label}: error {errors[label]} exceeds wce {wce} / weight {weights[label]}")
+
+
+def spectral_norm(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> float:
+    """Largest singular value of a nonnegative square matrix, from its nonzero entries.
+
+    Lanczos iteration on M^T M with full reorthogonalisation. The matrix is never dense: K classes and N test images
+    give at most N entries, however large K^2 is. It starts from ones: the top singular vector v is nonnegative
+    (Perron-Frobenius), so v . 1 >= |v| and the start cannot miss it. It ends when the residual is below TOLERANCE
+    of the eigenvalue sigma_1^2, or after MAX_STEPS, where the value is a lower bound.
+
+    Args:
+        rows, columns: (E,) int, the places of the entries, each once.
+        values: (E,) float64, not negative.
+        size: K, rows and columns of the matrix.
+
+    Returns:
+        sigma_1; 0 for a matrix without entries.
+    """
+    basis = np.full((1, size), size**-0.5)
+    diagonal, beside = [], []
+    while True:
+        image = np.bincount(rows, values * basis[-1, columns], size)
+        image = np.bincount(columns, values * image[rows], size)
+        diagonal.append(basis[-1] @ image)
+        for _ in range(2):  # once leaves rounding errors of the size of what was taken away
+            image = image - basis.T @ (basis @ image)
+        rest = np.linalg.norm(image)
+        eigenvalues, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        residual = rest * abs(vectors[-1, -1])
+        if residual <= TOLERANCE * eigenvalues[-1] or len(basis) == min(size, MAX_STEPS):
+            return float(np.sqrt(max(eigenvalues[-1], 0.0)))
+        beside.append(rest)
+        basis = np.vstack([basis, image / rest])

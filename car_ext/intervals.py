@@ -1,0 +1,83 @@
+"""Confidence intervals: how far the accuracies of a finite test set can be trusted."""
+
+from statistics import NormalDist
+
+import numpy as np
+
+from car_ext.errors import InputError
+
+
+def wilson_interval(
+    correct: np.ndarray | int, total: np.ndarray | int, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence interval of an accuracy, element by element.
+
+    With a = correct / total, n = total and z the (1 + level) / 2 quantile of the normal distribution:
+
+        (a + z^2 / 2n -+ z sqrt(a (1 - a) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 1927.
+
+    Args:
+        correct: (...) whole numbers in 0 .. total; the diagonal of a confusion matrix for every class at once.
+        total: (...) whole numbers.
+        level: coverage, in (0, 1).
+
+    Returns:
+        (low, high), float64 fractions of that shape; NaN where total is 0.
+
+    Raises:
+        InputError: a level outside (0, 1), or correct outside 0 .. total.
+    """
+    _check_level(level)
+    correct, total = np.asarray(correct), np.asarray(total)
+    if ((correct < 0) | (correct > total)).any():
+        raise InputError(f"correct is {correct} of total {total}: give counts with 0 <= correct <= total")
+    square = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    images = np.where(total > 0, total, np.nan)
+    middle = correct + square / 2
+    half = np.sqrt(square * (correct * (1 - correct / images) + square / 4))
+    low, high = (middle - half) / (images + square), (middle + half) / (images + square)
+    return np.maximum(low, 0.0), np.minimum(high, 1.0)
+
+
+def worst_class_interval(
+    confusion: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Bootstrap percentile interval of the worst class accuracy.
+
+    Each resample draws as many test images of every class as there are, with replacement (the number of correct
+    ones is then binomial), and takes the lowest accuracy. The minimum picks the class that was unluckiest on this
+    test set, and again in every resample, so the interval lies too low for the lowest true accuracy, the more so
+    the more classes are close to the worst and the fewer images they have.
+
+    Args:
+        confusion: (K, K) counts; row = predicted, column = true.
+        level: coverage, in (0, 1).
+        resamples: how many.
+        seed: of the resampling; the same seed gives the same interval.
+
+    Returns:
+        (low, high) as fractions; None when no class has an image.
+
+    Raises:
+        InputError: a level outside (0, 1), or fewer than 1 resamples.
+    """
+    _check_level(level)
+    if resamples < 1:
+        raise InputError(f"resamples is {resamples}: draw at least 1, better 1000")
+    random = np.random.default_rng(seed)
+    images = confusion.sum(axis=0)
+    if not images.any():
+        return None
+    worst = np.ones(resamples)
+    for correct, total in zip(np.diag(confusion), images, strict=True):
+        if total:
+            np.minimum(worst, random.binomial(total, correct / total, resamples) / total, out=worst)
+    low, high = np.quantile(worst, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}: give a coverage between 0 and 1, such as 0.95")
