@@ -1,9 +1,11 @@
-"""The same job with and without the regularizer, over several seeds: what it does to the worst class."""
+"""The same job by several methods and over several seeds: what each does to the worst class."""
 
 import dataclasses
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from car_ext.cli import percent
 from car_ext.config import Config
@@ -24,37 +26,66 @@ SCORES = (
     "worst_class_ratio",
 )
 
+Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
-def compare(config: Config, seeds: Sequence[int], out: Path, *, progress: bool = True) -> dict[str, list[dict]]:
-    """Train every method with every seed, export the runs with the regularizer and score those in onnxruntime.
+
+def with_and_without(config: Config) -> Methods:
+    """The job without a regularizer and with its own, CAR if it names none."""
+    regularizer = "car" if config.regularizer == "none" else config.regularizer
+    both = [dataclasses.replace(config, regularizer=name) for name in ("none", regularizer)]
+    return {job.method: {"regularizer": job.regularizer} for job in both}
+
+
+def compare(
+    config: Config,
+    methods: Methods,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    exported: Sequence[str] = (),
+    progress: bool = True,
+) -> dict[str, list[dict]]:
+    """Train every method with every seed.
 
     Runs go to ``out/METHOD-seedN``; finished ones are read, not repeated, and an interrupted one is resumed.
 
     Args:
-        config: the job; its regularizer (car if none is named) is the one compared with none.
+        config: the job.
+        methods: name to options over the job's. ``stage2`` names an earlier method, whose run with the same seed is
+            the first stage.
         seeds: at least one.
         out: folder of the runs.
+        exported: methods whose runs are exported and scored in onnxruntime as well.
 
     Returns:
-        Method name to its summaries, one a seed: without, with, and with in onnxruntime.
+        Method name to its summaries, one a seed; those in onnxruntime as ``METHOD, onnxruntime``.
 
     Raises:
-        InputError: anything wrong with the job, or runs in ``out`` that belong to another one.
+        InputError: anything wrong with a job, or runs in ``out`` that belong to another one.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more, each once.")
-    regularizer = "car" if config.regularizer == "none" else config.regularizer
     results: dict[str, list[dict]] = {}
-    for name in ("none", regularizer):
-        method = dataclasses.replace(config, regularizer=name)
+    for name in methods:
         for seed in seeds:
-            run_dir = out / f"{method.method}-seed{seed}"
-            job = dataclasses.replace(method, seed=seed, out=str(run_dir), resume=run_dir.exists())
-            results.setdefault(method.method, []).append(train(job, progress=progress))
-            if name != "none":
+            run_dir = out / f"{name}-seed{seed}"
+            job = _job(config, methods, name, seed, out)
+            job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
+            results.setdefault(name, []).append(train(job, progress=progress))
+            if name in exported:
                 summary, _ = evaluate(to_onnx(run_dir), config.data, progress=progress)
-                results.setdefault(f"{method.method}, onnxruntime", []).append(summary)
+                results.setdefault(f"{name}, onnxruntime", []).append(summary)
     return results
+
+
+def _job(config: Config, methods: Methods, name: str, seed: int, out: Path) -> Config:
+    options = dict(methods[name])
+    if (first := options.get("stage2")) is None:
+        return config.with_options(options, f"method {name!r}")
+    if first not in methods or list(methods).index(first) >= list(methods).index(name):
+        raise InputError(f"method {name!r} has stage2 {first!r}, which is no method before it.")
+    threads = {"threads": config.threads}
+    return Config.second_stage(out / f"{first}-seed{seed}", threads | options, f"method {name!r}")
 
 
 def table(results: dict[str, list[dict]]) -> list[dict]:
@@ -66,6 +97,11 @@ def table(results: dict[str, list[dict]]) -> list[dict]:
             row[key], row[f"{key}_std"] = mean_and_deviation([summary[key] for summary in summaries])
         rows.append(row)
     return rows
+
+
+def worst_first(rows: list[dict]) -> list[dict]:
+    """The rows by falling worst-class accuracy, then by that of the rarest three."""
+    return sorted(rows, key=lambda row: (row["worst_class_accuracy"], row["rarest_three_accuracy"]), reverse=True)
 
 
 def markdown(rows: list[dict]) -> str:
@@ -90,7 +126,8 @@ def draw(results: dict[str, list[dict]], path: Path) -> None:
     counts = next(iter(trained.values()))[0]["class_counts"]
     order = sorted(counts, key=counts.get, reverse=True)
     figure, axes = plt.subplots(figsize=(8, 3.6), dpi=150, layout="constrained")
-    for (method, summaries), colour, marker in zip(trained.items(), ("#9aa0a6", "#d1495b"), "so", strict=False):
+    colours = ["#9aa0a6", "#d1495b", *mpl.color_sequences["tab20"]]
+    for (method, summaries), colour, marker in zip(trained.items(), colours, itertools.cycle("so^vDPX"), strict=False):
         per_class = [[summary["per_class_accuracy"][name] or 0.0 for name in order] for summary in summaries]
         means = [100 * statistics.mean(column) for column in zip(*per_class, strict=True)]
         worst = statistics.mean(summary["worst_class_accuracy"] for summary in summaries)

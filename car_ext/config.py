@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from car_ext import registry, stage2  # noqa: F401  (stage2 registers its names)
 from car_ext.errors import InputError
 
 _TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -105,9 +107,35 @@ class Config:
     patch_size: int | None = _option(None, "model", "patch side of a transformer, in pixels", low=1)
     pretrained: bool = _option(False, "model", "start from timm's published weights (downloaded once)")
 
-    loss: str = _option("ce", "method", "the training loss", choices=("ce",))
-    regularizer: str = _option("none", "method", "what is added to the loss", choices=("none", "car"))
+    loss: str = _option(
+        "ce",
+        "method",
+        "training loss: NAME[:option=value,...], +drw behind it defers class weights; "
+        "python -m car_ext methods lists every name with its options",
+    )
+    drw_epoch: int | None = _option(None, "method", "first epoch of +drw; default: after 80 % of them", low=1)
+    regularizer: str = _option("none", "method", "what joins the loss, several with + between: car+maxnorm")
+    head: str = _option("linear", "method", "classifier on top of the features, such as cosine:scale=16")
+    sampler: str = _option("instance", "method", "how training images are drawn, such as class_balanced")
+    mix: str = _option("none", "method", "mixing of images, such as mixup:alpha=0.2, cutmix, remix or cmo")
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
+
+    stage2: str | None = _option(
+        None,
+        "second stage",
+        "folder of a finished run: keep its network and train a new head on it; "
+        "its options become the defaults",
+    )
+    retrain: str | None = _option(
+        None, "second stage", "how: crt, lws, los, ... sets the defaults of loss, head, sampler and schedule"
+    )
+    bn: str = _option(
+        "eval",
+        "second stage",
+        "batch normalisation: eval freezes it, and the features are computed once; train lets its averages move, as "
+        "published code does, and computes them anew in every step",
+        choices=("eval", "train"),
+    )
 
     epochs: int = _option(40, "optimisation", "passes over the training set", low=1)
     batch_size: int = _option(64, "optimisation", "images a step", low=1)
@@ -128,7 +156,7 @@ class Config:
 
     seed: int = _option(0, "run", "fixes initial weights, order and augmentation", low=0, high=2**32 - 1)
     out: str | None = _option(
-        None, "run", "folder of the run; default: runs/DATA-MODEL-LOSS[+car]-seedN", changes_result=False
+        None, "run", "folder of the run; default: runs/DATA-MODEL-METHOD-seedN", changes_result=False
     )
     resume: bool = _option(False, "run", "go on from the last checkpoint of --out", changes_result=False)
     device: str = _option("auto", "run", "auto, cpu, cuda or cuda:N")
@@ -149,17 +177,25 @@ class Config:
             raise InputError(f"warmup_epochs is {self.warmup_epochs:g}, more than all {self.epochs} epochs; lower it.")
         if self.min_lr > self.lr:
             raise InputError(f"min_lr is {self.min_lr}, above the peak lr of {self.lr}; lower it.")
+        if self.retrain and not self.stage2:
+            raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
 
     @property
     def method(self) -> str:
-        """The loss and what is added to it, such as ``ce`` or ``ce+car``."""
-        return self.loss if self.regularizer == "none" else f"{self.loss}+{self.regularizer}"
+        """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
+        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none"}
+        words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
+        return self.retrain or "+".join(words)
 
     @property
     def run_dir(self) -> Path:
         """Where the run is written: ``out``, or a name made of data, model, method and seed."""
-        name = f"{Path(self.data).stem}-{self.model}-{self.method}-seed{self.seed}"
-        return Path(self.out) if self.out else Path("runs") / name
+        if self.out:
+            return Path(self.out)
+        method = re.sub(r"[^\w.+=-]", "-", self.method)
+        if self.stage2:
+            return Path(self.stage2).with_name(f"{Path(self.stage2).name}-{method}")
+        return Path("runs") / f"{Path(self.data).stem}-{self.model}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values that YAML and JSON can hold; ``from_dict`` reads them back."""
@@ -172,6 +208,16 @@ class Config:
         Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
         """
         return _build(_convert_all(_flatten(values, where), where))
+
+    def with_options(self, values: Mapping[str, Any], where: str) -> "Config":
+        """This job with some options changed; raises :class:`InputError` as :meth:`from_dict`."""
+        return _build(_flatten(self.to_dict(), where) | _convert_all(_flatten(values, where), where))
+
+    @classmethod
+    def second_stage(cls, run_dir: Path, values: Mapping[str, Any], where: str) -> "Config":
+        """The job that trains a new head on the run in ``run_dir``, with ``values`` over what it takes over."""
+        flat = _convert_all(_flatten({**values, "stage2": str(run_dir)}, where), where)
+        return _build(_first_stage(flat) | flat)
 
     @classmethod
     def from_yaml(cls, path: Path) -> "Config":
@@ -208,7 +254,20 @@ def parse(
     path = given.pop("config", None)
     values = _read_yaml(_recipe(path, recipes)) if path else {}
     values |= {key: _convert(_FIELDS[key], value, _flag(key)) for key, value in given.items()}
-    return _build(values)
+    return _build(_first_stage(values) | values)
+
+
+def _first_stage(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a second stage takes over: the options of the first, then those that its name stands for."""
+    if not values.get("stage2"):
+        return {}
+    taken = _read_yaml(Path(values["stage2"]) / "config.yaml")
+    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch"):
+        taken.pop(own, None)
+    if name := values.get("retrain"):
+        method, _ = registry.parse("stage2", name)
+        taken |= method.build()
+    return taken
 
 
 class _Parser(argparse.ArgumentParser):
@@ -242,17 +301,34 @@ def _parser(description: str, examples: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _recipe(path: str, recipes: Path | None) -> Path:
+def read_methods(name: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """A file of methods, ``METHOD: {option: value}``, by path or by its name in ``folder``.
+
+    Raises :class:`InputError` for a file that is not one; the options are checked where they are used.
+    """
+    path = _recipe(name, folder, "--methods")
+    content = _read_mapping(path)
+    for method, options in content.items():
+        if not isinstance(options, dict) or not re.fullmatch(r"[\w.+-]+", str(method)):
+            raise InputError(f"{path} holds {method!r}: {options!r}, but must hold lines 'NAME: {{option: value}}'.")
+    return content
+
+
+def _recipe(path: str, folder: Path | None, flag: str = "--config") -> Path:
     file = Path(path)
-    if recipes is None or file.suffix or len(file.parts) > 1:
+    if folder is None or file.suffix or len(file.parts) > 1:
         return file
-    known = sorted(recipe.stem for recipe in recipes.glob("*.yaml"))
+    known = sorted(recipe.stem for recipe in folder.glob("*.yaml"))
     if path not in known:
-        raise InputError(f"--config {path} is neither a YAML file nor a recipe{_suggest(path, known)}")
-    return recipes / f"{path}.yaml"
+        raise InputError(f"{flag} {path} is neither a YAML file nor one of {folder.name}{_suggest(path, known)}")
+    return folder / f"{path}.yaml"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    return _convert_all(_flatten(_read_mapping(path), str(path)), str(path))
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -261,7 +337,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, but must hold 'key: value' lines.")
-    return _convert_all(_flatten(content or {}, str(path)), str(path))
+    return content or {}
 
 
 def _flatten(values: Mapping[str, Any], where: str) -> dict[str, Any]:

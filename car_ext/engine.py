@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import platform
 import time
@@ -12,24 +13,27 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from car_ext import checkpoint, datasets, metrics
+from car_ext.augment.images import LARGEST_CROP
+from car_ext.augment.mix import Mixed, build_mix
 from car_ext.config import Config
 from car_ext.errors import InputError
-from car_ext.loader import derive, test_loader, train_loader
+from car_ext.heads import NearestClassMean, build_head
+from car_ext.loader import test_loader, train_loader
 from car_ext.models import Classifier, build_model
+from car_ext.objective import Objective
 from car_ext.progress import Progress
-from car_ext.regularizer import CAR
 from car_ext.run_folder import RunFolder
+from car_ext.samplers import build_sampler
 from car_ext.schedule import learning_rate
 from car_ext.scores import ScoreStatistics
+from car_ext.seeds import derive
 
-LARGEST_CROP = 96  # pixels; images above are augmented by random resized crops
 STATISTICS_IMAGES = 2000
 TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than it saves
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU
@@ -76,7 +80,7 @@ def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
 def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a run's last checkpoint, in eval mode, and what was saved with it.
 
-    The second value holds ``config``, ``class_names``, ``class_counts``, ``image_size``, ``channels``,
+    The second value holds ``config``, ``heads``, ``class_names``, ``class_counts``, ``image_size``, ``channels``,
     ``mean`` and ``std``. Raises :class:`InputError` if there is no checkpoint or it is damaged.
     """
     found = checkpoint.load_latest(Path(run_dir))
@@ -86,12 +90,13 @@ def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict
     config = Config.from_dict(state["config"], f"the checkpoint in {run_dir}")
     model = build_model(
         config.model,
-        len(state["class_names"]),
+        state["class_counts"],
         state["image_size"],
         state["channels"],
         state["mean"],
         state["std"],
         config.patch_size,
+        heads=state["heads"],
     )
     model.load_state_dict(checkpoint.unpack("model", tensors))
     return model.to(_device(device)).eval(), state
@@ -106,44 +111,75 @@ class _Job:
         self.amp = _amp(config.amp, self.device)
         self.data, self.image_size, self.augment = _load_data(config)
         torch.manual_seed(config.seed)
-        self.model = build_model(
-            config.model,
-            self.data.num_classes,
-            self.image_size,
-            self.data.channels,
-            *_statistics(self.data.train.images),
-            config.patch_size,
-            config.pretrained,
-        ).to(self.device)
         on_cuda = self.device.type == "cuda"
+        self.model, self.heads = self._second_stage() if config.stage2 else self._first_stage()
+        self.model.to(self.device)
         if on_cuda if config.channels_last is None else config.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.regularizer = None
-        if config.regularizer == "car":
-            options = dataclasses.asdict(config.car)
-            self.regularizer = CAR(self.data.class_counts, **options).to(self.device)
+        self.cached = bool(config.stage2) and config.bn == "eval"
+        train, test = self.data.train, self.data.test
+        if self.cached:
+            train, test = self._features_of(train), self._features_of(test)
+        if isinstance(self.model.head, NearestClassMean):
+            features = train if self.cached else self._features_of(train)
+            self.model.head.fit(torch.from_numpy(features.images), torch.from_numpy(features.targets))
+        self.objective = Objective(
+            config.loss, config.regularizer, self.data.class_counts, dataclasses.asdict(config.car), config.drw_epoch
+        ).to(self.device)
+        self.objective.check(self.model.head)
+        self.mix = None if config.mix == "none" else build_mix(config.mix, self.data.class_counts)
+        if self.mix and self.cached:
+            raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
         self.optimizer = _optimizer(config, self.model)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp is torch.float16)
-        self.train_batches = train_loader(
-            self.data.train,
-            self.image_size,
-            self.augment,
-            config.batch_size,
-            config.seed,
-            _workers(config, self.data.train),
-            pin_memory=on_cuda,
-        )
-        self.test_batches = self._evaluation_batches(self.data.test)
-        tiny = self.device.type == "cpu" and self.image_size <= TINY_IMAGE
+        self.train_batches = self._training_batches(train, config.sampler, config.seed)
+        self.partner_batches = None
+        if self.mix and self.mix.partner_sampler:
+            seed = derive("partner", config.seed)
+            self.partner_batches = self._training_batches(train, self.mix.partner_sampler, seed)
+        self.train_split, self.test_batches = train, self._evaluation_batches(test)
+        tiny = self.device.type == "cpu" and (self.cached or self.image_size <= TINY_IMAGE)
         self.threads = config.threads or (1 if tiny else torch.get_num_threads())
         self.epoch = 0
         self.seconds = 0.0
+
+    def _first_stage(self) -> tuple[Classifier, list[str]]:
+        config = self.config
+        statistics = _statistics(self.data.train.images)
+        return build_model(
+            config.model,
+            self.data.class_counts,
+            self.image_size,
+            self.data.channels,
+            *statistics,
+            config.patch_size,
+            config.pretrained,
+            [config.head],
+        ), [config.head]
+
+    def _second_stage(self) -> tuple[Classifier, list[str]]:
+        """The network of the first run, frozen, with a new head."""
+        model, state = load_run(self.config.stage2)
+        self._check_classes(state, f"the run {self.config.stage2}")
+        model.requires_grad_(False)
+        classes, width = self.data.num_classes, model.head.weight.shape[1]
+        model.head = build_head(self.config.head, width, classes, self.data.class_counts, model.head)
+        return model, [*state["heads"], self.config.head]
+
+    @torch.no_grad()
+    def _features_of(self, split: datasets.Split) -> datasets.Split:
+        """Every image's feature (N, D) float32, without augmentation and in eval mode, in place of the images."""
+        self.model.eval()
+        batches = test_loader(split, self.image_size, 4 * self.config.batch_size, _workers(self.config, split), False)
+        with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+            features = [self.model.features(images.to(self.device)).float().cpu() for images, _ in batches]
+        return datasets.Split(torch.cat(features).numpy(), split.targets)
 
     def run_epoch(self, report: Progress) -> dict[str, Any]:
         """Train for one epoch, evaluate, and return the line of metrics.jsonl."""
         start = time.perf_counter()
         self.epoch += 1
-        loss, ce, sigma, accuracy = self._train_epoch(report)
+        loss, base, sigma, accuracy = self._train_epoch(report)
         seconds = time.perf_counter() - start
         scores = metrics.group_accuracies(self._confusion(self.test_batches), self.data.class_counts)
         self.seconds += time.perf_counter() - start
@@ -151,8 +187,8 @@ class _Job:
             "epoch": self.epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": loss,
-            "ce": ce,
-            "sigma": sigma if self.regularizer else None,
+            "base_loss": base,
+            "sigma": sigma if self.objective.car else None,
             "train_accuracy": accuracy,
             "images_per_second": len(self.data.train) / seconds,
             **{
@@ -171,10 +207,10 @@ class _Job:
         """What :meth:`restore` and :func:`load_run` need, as tensors and as JSON values."""
         tensors, groups = checkpoint.pack_optimizer(self.optimizer)
         tensors |= checkpoint.pack("model", self.model.state_dict())
-        if self.regularizer:
-            tensors |= checkpoint.pack("regularizer", self.regularizer.state_dict())
+        tensors |= checkpoint.pack("objective", self.objective.state_dict())
         return tensors, {
             "config": self.config.to_dict(),
+            "heads": self.heads,
             "class_names": list(self.data.class_names),
             "class_counts": self.data.class_counts.tolist(),
             "image_size": self.image_size,
@@ -189,19 +225,24 @@ class _Job:
 
     def restore(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         # There is no generator state here: every epoch seeds its own.
-        names, counts = list(self.data.class_names), self.data.class_counts.tolist()
-        if (names, counts) != (state["class_names"], state["class_counts"]):
-            raise InputError(f"the classes of {self.config.data} have changed since the run began; use a new --out.")
+        self._check_classes(state, "this --out")
         self.model.load_state_dict(checkpoint.unpack("model", tensors))
-        if self.regularizer:
-            self.regularizer.load_state_dict(checkpoint.unpack("regularizer", tensors))
+        self.objective.load_state_dict(checkpoint.unpack("objective", tensors))
         checkpoint.unpack_optimizer(self.optimizer, tensors, state["optimizer_groups"])
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.seconds = epoch, state["seconds"]
 
+    def _check_classes(self, state: dict[str, Any], where: str) -> None:
+        names, counts = list(self.data.class_names), self.data.class_counts.tolist()
+        if (names, counts) != (state["class_names"], state["class_counts"]):
+            raise InputError(
+                f"the classes of {self.config.data}, or how many images they have, are not those that {where} began "
+                "with; use a new --out."
+            )
+
     def summary(self) -> dict[str, Any]:
         """The metrics of the model as it is, and what made it."""
-        train_confusion = self._confusion(self._evaluation_batches(self.data.train))
+        train_confusion = self._confusion(self._evaluation_batches(self.train_split))
         names, statistics = self.data.class_names, ScoreStatistics(self.data.num_classes)
         test_confusion = self._confusion(self.test_batches, statistics)
         return {
@@ -233,23 +274,34 @@ class _Job:
         }
 
     def _train_epoch(self, report: Progress) -> list[float]:
-        """One pass over the training set; the means of loss, ce, sigma and accuracy over its images."""
-        config = self.config
-        self.model.train()
-        self.train_batches.batch_sampler.set_epoch(self.epoch)
+        """One pass over the training set; the means of loss, base loss, sigma and accuracy over its images."""
+        config, epoch = self.config, self.epoch
+        self._train_mode()
+        self.objective.set_epoch(epoch, config.epochs)
+        self.train_batches.batch_sampler.set_epoch(epoch, config.epochs)
         batches, steps = iter(self.train_batches), len(self.train_batches)
+        partners: Iterator = itertools.repeat(None)
+        if self.partner_batches is not None and self.mix.active(epoch, config.epochs):
+            self.partner_batches.batch_sampler.set_epoch(epoch, config.epochs)
+            partners = iter(self.partner_batches)
+        mixing = torch.Generator().manual_seed(derive("mix", config.seed, epoch))
         # Dropout starts from (seed, epoch), so that resuming needs no generator state. It does so after the
         # loader has begun, which draws a seed of its own.
-        torch.manual_seed(derive("dropout", config.seed, self.epoch))
+        torch.manual_seed(derive("dropout", config.seed, epoch))
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
-        for step, (images, targets) in enumerate(batches):
+        for step, (batch, partner) in enumerate(zip(batches, partners, strict=False)):
             rate = learning_rate(
-                (self.epoch - 1) * steps + step,
+                (epoch - 1) * steps + step,
                 config.epochs * steps,
                 config.warmup_epochs * steps,
                 config.lr,
                 config.min_lr,
             )
+            images, targets = self._to_device(*batch)
+            if self.mix:
+                partner = partner and self._to_device(*partner)
+                targets = self.mix(images, targets, mixing, partner, epoch, config.epochs)
+                images = targets.images
             rows.append(self._step(images, targets, rate))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
@@ -258,38 +310,40 @@ class _Job:
                     raise self._diverged(int(finite.argmin()))
                 report.steps(len(rows), *(seen[-len(rows) :, [0, 2]].mean(axis=0) / config.batch_size))
                 rows, looked = [], time.perf_counter()
-        return (seen.sum(axis=0, dtype=np.float64) / len(self.data.train)).tolist()
+        with torch.no_grad():
+            self.objective.after_epoch(self.model.head)
+        return (seen.sum(axis=0, dtype=np.float64) / len(self.train_split)).tolist()
 
-    def _step(self, images: Tensor, targets: Tensor, rate: float) -> Tensor:
-        """One update; the batch's sums of loss, ce, sigma and correct predictions, float32 (4,)."""
-        images = images.to(self.device, non_blocking=True)
-        targets = targets.to(self.device, non_blocking=True)
+    def _train_mode(self) -> None:
+        if self.cached:
+            self.model.head.train()
+        else:
+            self.model.train()
+
+    def _to_device(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
+
+    def _step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float) -> Tensor:
+        """One update; the batch's sums of loss, base loss, sigma and correct predictions, float32 (4,)."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-            logits = self.model(images)
+            with torch.set_grad_enabled(not self.config.stage2):
+                features = inputs if self.cached else self.model.features(inputs)
+            logits = self.model.head(features)
         logits = logits.float()
-        ce = F.cross_entropy(logits, targets)
-        penalty = self._penalty(logits, targets, ce)
-        loss = ce + penalty
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if self.config.clip_grad:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        correct = (logits.argmax(dim=1) == targets).float().mean()
-        sigma = penalty / (self.config.car.alpha or 1.0)
-        return torch.stack([loss, ce, sigma, correct]).detach() * len(targets)
-
-    def _penalty(self, logits: Tensor, targets: Tensor, ce: Tensor) -> Tensor:
-        if self.regularizer is None:
-            return torch.zeros_like(ce)
-        if self.device.type == "cpu" and not logits.isfinite().all():
-            # On the CPU the operator refuses such logits; NaN ends the run with the better message.
-            return torch.full_like(ce, torch.nan)
-        return self.regularizer(logits, targets)
+        terms = self.objective(logits, targets, features.float(), self.model.head)
+        if terms.loss.requires_grad:  # not where the head has nothing to train
+            self.optimizer.zero_grad()
+            self.scaler.scale(terms.loss).backward()
+            if self.config.clip_grad:
+                self.scaler.unscale_(self.optimizer)
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        labels = targets.targets if isinstance(targets, Mixed) else targets
+        correct = (logits.argmax(dim=1) == labels).float().mean()
+        return torch.stack([*terms, correct]).detach() * len(labels)
 
     @torch.no_grad()
     def _confusion(self, batches: DataLoader, statistics: ScoreStatistics | None = None) -> np.ndarray:
@@ -298,7 +352,8 @@ class _Job:
         predictions, targets = [], []
         for images, labels in batches:
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-                logits = self.model(images.to(self.device, non_blocking=True))
+                network = self.model.head if self.cached else self.model
+                logits = network(images.to(self.device, non_blocking=True))
             predictions.append(logits.argmax(dim=1))
             targets.append(labels)
             if statistics is not None:
@@ -307,10 +362,21 @@ class _Job:
             torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), self.data.num_classes
         )
 
+    def _training_batches(self, split: datasets.Split, sampler: str, seed: int) -> DataLoader:
+        config = self.config
+        drawn = build_sampler(sampler, split.targets, config.batch_size, seed)
+        pin_memory = self.device.type == "cuda"
+        return train_loader(split, self._side, self.augment, drawn, _workers(config, split), pin_memory)
+
     def _evaluation_batches(self, split: datasets.Split) -> DataLoader:
         batch_size = 4 * self.config.batch_size  # no gradients to keep
         pin_memory = self.device.type == "cuda"
-        return test_loader(split, self.image_size, batch_size, _workers(self.config, split), pin_memory)
+        return test_loader(split, self._side, batch_size, _workers(self.config, split), pin_memory)
+
+    @property
+    def _side(self) -> int | None:
+        """Side of the images to load; None for features, which have none."""
+        return None if self.cached else self.image_size
 
     def _diverged(self, step: int) -> InputError:
         kept = f" (the checkpoint of epoch {self.epoch - 1} is kept)" if self.epoch > 1 else ""
@@ -372,9 +438,11 @@ def _statistics(images: datasets.Images) -> tuple[list[float], list[float]]:
 
 def _optimizer(config: Config, model: Classifier) -> torch.optim.Optimizer:
     options = {"lr": config.lr, "weight_decay": config.weight_decay}
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
-    return torch.optim.AdamW(model.parameters(), **options)
+        return torch.optim.SGD(parameters, momentum=config.momentum, **options)
+    return torch.optim.AdamW(parameters, **options)
 
 
 def _workers(config: Config, split: datasets.Split) -> int:

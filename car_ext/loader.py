@@ -1,34 +1,37 @@
 """Batches of uint8 images (N, H, W, C) and int64 targets (N,), the same bits from any number of workers."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
+from car_ext.augment.images import image_augmentation
 from car_ext.datasets import Split
+from car_ext.samplers import Sampler
+from car_ext.seeds import derive
 
-Key = tuple[int, int]  # (epoch, index of the sample)
+Key = tuple[int, int, int]  # (epoch, how often the epoch has drawn the sample before, index of the sample)
 Batch = tuple[Tensor, Tensor]
 
 
 def train_loader(
-    split: Split, image_size: int, augment: str, batch_size: int, seed: int, workers: int, pin_memory: bool
+    split: Split, image_size: int | None, augment: str, sampler: Sampler, workers: int, pin_memory: bool
 ) -> DataLoader:
-    """Shuffled, augmented batches; call ``loader.batch_sampler.set_epoch(epoch)`` before each epoch.
+    """Batches as ``sampler`` draws them; call ``loader.batch_sampler.set_epoch(epoch, epochs)`` before each epoch.
 
-    ``augment`` is ``none``, ``crop``, ``crop-flip`` or ``rrc``; every image comes out ``image_size`` square.
-    The last, incomplete batch is kept.
+    ``augment`` is a name of :func:`image_augmentation`; every image comes out ``image_size`` square. Where that is
+    None, what the split holds (features, say) comes out as it is.
     """
-    dataset = _Images(split, image_size, _augmentation(augment, image_size), seed)
-    return _loader(dataset, _Shuffled(len(split), batch_size, seed), workers, pin_memory)
+    augmentation = image_augmentation(augment, image_size) if image_size else None
+    return _loader(_Images(split, image_size, augmentation, sampler.seed), _Keys(sampler), workers, pin_memory)
 
 
-def test_loader(split: Split, image_size: int, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
-    """Every image once, in order: the centre of the stored image, ``image_size`` square."""
-    keys = [(0, index) for index in range(len(split))]
+def test_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
+    """Every image once, in order: the centre of the stored image, ``image_size`` square; as it is where None."""
+    keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return _loader(_Images(split, image_size, None, 0), batches, workers, pin_memory)
 
@@ -44,47 +47,46 @@ def _loader(dataset: Dataset, batches, workers: int, pin_memory: bool) -> DataLo
     )
 
 
-class _Shuffled:
-    """Batches of keys in an order that depends on (seed, epoch) alone.
+class _Keys:
+    """A sampler's batches, each index with what its augmentation is seeded by.
 
-    A key carries its epoch, so that workers that live for the whole run need not be told of a new one.
+    A key carries its epoch, so that workers that live for the whole run need not be told of a new one, and counts the
+    earlier draws of its sample, so that an image drawn again is not augmented the same way.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
-        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, 0
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, epochs: int) -> None:
+        self.sampler.set_epoch(epoch, epochs)
 
     def __len__(self) -> int:
-        return len(self._starts())
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(derive("order", self.seed, self.epoch))
-        order = torch.randperm(self.samples, generator=generator).tolist()
-        starts = self._starts()
-        for start, stop in zip(starts, [*starts[1:], self.samples], strict=True):
-            yield [(self.epoch, index) for index in order[start:stop]]
-
-    def _starts(self) -> list[int]:
-        starts = list(range(0, self.samples, self.batch_size))
-        # Batch normalisation cannot train on a single image: a last one left over joins the batch before it.
-        single = self.batch_size > 1 and len(starts) > 1 and self.samples - starts[-1] == 1
-        return starts[:-1] if single else starts
+        drawn: Counter[int] = Counter()
+        for batch in self.sampler:
+            keys = []
+            for index in batch:
+                keys.append((self.sampler.epoch, drawn[index], index))
+                drawn[index] += 1
+            yield keys
 
 
 class _Images(Dataset):
-    def __init__(self, split: Split, image_size: int, augment: Callable | None, seed: int) -> None:
+    def __init__(self, split: Split, image_size: int | None, augment: Callable | None, seed: int) -> None:
         self.split, self.image_size, self.augment, self.seed = split, image_size, augment, seed
 
     def __getitems__(self, keys: list[Key]) -> Batch:
-        indices = [index for _, index in keys]
+        indices = [index for _, _, index in keys]
         stored = self.split.images
         stored = stored[indices] if isinstance(stored, np.ndarray) else np.stack([stored[i] for i in indices])
         images = self._augmented(torch.from_numpy(stored), keys) if self.augment else self._centre(stored)
         return images, torch.from_numpy(self.split.targets[indices])
 
     def _centre(self, stored: np.ndarray) -> Tensor:
+        if self.image_size is None:
+            return torch.from_numpy(stored)
         edge = (stored.shape[1] - self.image_size) // 2
         inside = slice(edge, edge + self.image_size)
         return torch.from_numpy(np.ascontiguousarray(stored[:, inside, inside]))
@@ -93,25 +95,11 @@ class _Images(Dataset):
         images = []
         # The augmentation draws from the CPU generator, which nobody outside shall see moved.
         with torch.random.fork_rng(devices=[]):
-            for image, key in zip(stored.permute(0, 3, 1, 2), keys, strict=True):
-                torch.default_generator.manual_seed(derive("augmentation", self.seed, *key))
+            for image, (epoch, again, index) in zip(stored.permute(0, 3, 1, 2), keys, strict=True):
+                numbers = (epoch, index, again) if again else (epoch, index)
+                torch.default_generator.manual_seed(derive("augmentation", self.seed, *numbers))
                 images.append(self.augment(image).permute(1, 2, 0))
         return torch.stack(images)
-
-
-def _augmentation(name: str, image_size: int) -> Callable | None:
-    crop = v2.RandomCrop(image_size, padding=image_size // 8)
-    return {
-        "none": None,
-        "crop": crop,
-        "crop-flip": v2.Compose([crop, v2.RandomHorizontalFlip()]),
-        "rrc": v2.Compose([v2.RandomResizedCrop(image_size, scale=(0.8, 1.0)), v2.RandomHorizontalFlip()]),
-    }[name]
-
-
-def derive(purpose: str, *numbers: int) -> int:
-    """A 64-bit seed from several numbers, unrelated to that of another purpose."""
-    return int(np.random.SeedSequence([*purpose.encode(), *numbers]).generate_state(1, np.uint64)[0])
 
 
 def _unchanged(batch: Batch) -> Batch:

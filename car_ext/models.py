@@ -1,4 +1,4 @@
-"""Classifiers that take the stored image, uint8 (N, H, W, C), and give logits (N, K)."""
+"""Classifiers that take the stored image, uint8 (N, H, W, C), and give logits (N, K): a backbone and a head."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,65 +10,78 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
+from car_ext.heads import build_head
 
 SMALL_IMAGE = 64  # up to this side a stem made for 224 pixels throws most of the image away
 FEWEST_TOKENS = 64
 
 
 class Classifier(nn.Module):
-    """Preprocessing and network in one module, so that training and deployment cannot differ.
+    """Preprocessing, backbone and head in one module, so that training and deployment cannot differ.
 
     Buffers ``mean`` and ``std``, float32 (C,), are in units of intensity / 255.
     """
 
-    def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
         self.backbone = backbone
+        self.head = head
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 (or float of the same range) (N, H, W, C) to features (N, D)."""
+        x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return self.backbone(x.permute(0, 3, 1, 2))
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, C) to logits (N, K)."""
-        x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return self.backbone(x.permute(0, 3, 1, 2))
+        return self.head(self.features(images))
 
 
 def build_model(
     name: str,
-    num_classes: int,
+    class_counts: Sequence[int],
     image_size: int,
     channels: int,
     mean: Sequence[float],
     std: Sequence[float],
     patch_size: int | None = None,
     pretrained: bool = False,
+    heads: Sequence[str] = ("linear",),
 ) -> Classifier:
     """A classifier for square images of ``image_size`` pixels and ``channels`` channels.
 
     Names: ``convnet``, ``cifar_resnet8/20/32/44/56`` (``x2`` and ``x4`` behind it: as many times as wide) and
-    every model of timm. ``mean`` and ``std`` (C,) give
-    way to the statistics of the published weights if ``pretrained``. Raises :class:`InputError` for an
-    unknown name, a size or patch the model cannot take, or weights that cannot be had.
+    every model of timm; ``heads`` are words of ``car_ext.heads``, each head beginning from the one before.
+    ``mean`` and ``std`` (C,) give way to the statistics of the published weights if ``pretrained``. Raises
+    :class:`InputError` for an unknown name, a size or patch the model cannot take, or weights that cannot be had.
     """
     if name in _LOCAL:
         if pretrained or patch_size:
             option = "--pretrained" if pretrained else "--patch-size"
             raise InputError(f"--model {name} takes no {option}; leave it out, or choose a timm model.")
-        backbone = _LOCAL[name](num_classes, channels)
+        backbone = _LOCAL[name](channels)
     elif timm.is_model(name):
-        backbone = _timm_model(name, num_classes, image_size, channels, patch_size, pretrained)
+        backbone = _timm_model(name, image_size, channels, patch_size, pretrained)
         if pretrained:
             mean, std = (_fit_channels(backbone.pretrained_cfg[key], channels) for key in ("mean", "std"))
     else:
         close = difflib.get_close_matches(name, [*_LOCAL, *timm.list_models()], n=1)
         hint = f"did you mean {close[0]}?" if close else "see timm.list_models() for what there is."
         raise InputError(f"--model {name} is not known; {hint}")
-    model = Classifier(backbone, mean, std)
-    _try_out(model, name, num_classes, image_size, channels)
+    model = Classifier(backbone, nn.Identity(), mean, std)
+    width = _feature_width(model, name, image_size, channels)
+    head = None
+    for word in heads:
+        head = build_head(word, width, len(class_counts), class_counts, head)
+    model.head = head
+    if isinstance(backbone, CIFARResNet) and heads[0] == "linear":
+        nn.init.kaiming_normal_(model.head.weight)
     return model
 
 
-def convnet(num_classes: int, channels: int) -> nn.Sequential:
+def convnet(channels: int) -> nn.Sequential:
     """Three 3x3 convolutions with batch normalisation, one pooling between, global average: for 8 to 32 pixels."""
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
@@ -82,18 +95,17 @@ def convnet(num_classes: int, channels: int) -> nn.Sequential:
         *block(64, 128),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(128, num_classes),
     )
 
 
 class CIFARResNet(nn.Module):
     """ResNet with 6n + 2 layers for 32x32 images (He et al. 2016, section 4.2), ``width`` times 16, 32 and 64 channels.
 
-    Parameter-free ("option A") shortcuts; Kaiming-normal convolutions and classifier, as the long-tailed
-    CIFAR baselines since LDAM (Cao et al. 2019) have them.
+    Parameter-free ("option A") shortcuts and Kaiming-normal convolutions, as the long-tailed CIFAR baselines since
+    LDAM (Cao et al. 2019) have them; so has their linear classifier.
     """
 
-    def __init__(self, num_classes: int, channels: int, depth: int, width: int = 1) -> None:
+    def __init__(self, channels: int, depth: int, width: int = 1) -> None:
         super().__init__()
         blocks, narrow, middle, wide = (depth - 2) // 6, 16 * width, 32 * width, 64 * width
         stem = nn.Conv2d(channels, narrow, 3, padding=1, bias=False)
@@ -105,13 +117,12 @@ class CIFARResNet(nn.Module):
                 for first in (True, *[False] * (blocks - 1))
             )
         )
-        self.fc = nn.Linear(wide, num_classes)
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.stages(self.stem(x)).mean(dim=(2, 3)))
+        return self.stages(self.stem(x)).mean(dim=(2, 3))
 
 
 class _Block(nn.Module):
@@ -138,9 +149,7 @@ _LOCAL = {"convnet": convnet} | {
 }
 
 
-def _timm_model(
-    name: str, num_classes: int, image_size: int, channels: int, patch_size: int | None, pretrained: bool
-) -> nn.Module:
+def _timm_model(name: str, image_size: int, channels: int, patch_size: int | None, pretrained: bool) -> nn.Module:
     with torch.device("meta"):  # only to see what kind of model it is
         outline = timm.create_model(name)
     published = outline.pretrained_cfg
@@ -160,7 +169,7 @@ def _timm_model(
             )
         options |= {"patch_size": patch} if patch != native else {}
     try:
-        model = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=channels, **options)
+        model = timm.create_model(name, pretrained, num_classes=0, in_chans=channels, **options)
     except Exception as error:  # timm, its hub and its models each raise whatever they like
         reason = " ".join(str(error).split())
         if pretrained:
@@ -205,16 +214,18 @@ def _fit_channels(statistics: Sequence[float], channels: int) -> list[float]:
     return list(statistics) if channels == len(statistics) else [sum(statistics) / len(statistics)] * channels
 
 
-def _try_out(model: Classifier, name: str, num_classes: int, image_size: int, channels: int) -> None:
+def _feature_width(model: Classifier, name: str, image_size: int, channels: int) -> int:
+    """D of the features (N, D), found by trying the backbone out."""
     images = torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8)
     training = model.training
     try:
         with torch.no_grad():
-            shape = tuple(model.eval()(images).shape)
+            shape = tuple(model.eval().features(images).shape)
     except Exception as error:  # whatever a network says about a map that became too small for it
         reason = " ".join(str(error).split())
         raise InputError(f"{name} cannot take {image_size} pixels ({reason}); change --img-size.") from error
     finally:
         model.train(training)
-    if shape != (1, num_classes):
-        raise InputError(f"{name} gives outputs {shape}, not logits (1, {num_classes}); try another model.")
+    if len(shape) != 2:
+        raise InputError(f"{name} gives features {shape}, not one vector an image; try another model.")
+    return shape[1]

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Train with and without the regularizer, side by side, and score the exported models in onnxruntime."""
+"""Train by several methods, side by side: with and without the regularizer, or all that a file lists."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from car_ext import cli
-from car_ext.comparison import compare, draw, markdown, table
-from car_ext.config import parse
+from car_ext.comparison import compare, draw, markdown, table, with_and_without, worst_first
+from car_ext.config import parse, read_methods
 from car_ext.files import write_json, write_text
 
+HERE = Path(__file__).parent
 EXAMPLES = """\
 Takes every option of train/run.py as well (python train/run.py --help).
 
@@ -18,6 +19,8 @@ examples:
       the built-in digits, four seeds: cross-entropy, and cross-entropy with CAR; under a minute on two cores
   python train/compare.py --data photos/ --model resnet18 --epochs 60 --seeds 0 1 2 --compare-out runs/photos
       your own images; run it again after an interruption and it goes on
+  python train/compare.py --methods field --data photos/ --model resnet18 --seeds 0 1
+      the methods of train/methods/field.yaml, or of a file of your own: name: {options of train/run.py}
 """
 
 
@@ -30,14 +33,20 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], metavar="N", help="(0 1 2 3)")
     parser.add_argument("--compare-out", type=Path, metavar="DIR", help="folder of the runs (runs/compare-DATA-MODEL)")
+    parser.add_argument("--methods", metavar="FILE", help="YAML file or name in train/methods: several methods")
     own, options = parser.parse_known_args()
-    config = parse(options, recipes=Path(__file__).parent / "recipes")
+    config = parse(options, recipes=HERE / "recipes")
     out = own.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model}"
-    results = compare(config, own.seeds, out)
+    if own.methods:
+        methods, exported = read_methods(own.methods, HERE / "methods"), []
+    else:
+        methods = with_and_without(config)
+        exported = [list(methods)[-1]]
+    results = compare(config, methods, own.seeds, out, exported=exported)
     rows = table(results)
     cli.print_summary(results, title=f"{config.data}, mean ± standard deviation of {len(own.seeds)} seed(s)")
     write_json(out / "comparison.json", rows)
-    write_text(out / "comparison.md", markdown(rows))
+    write_text(out / "comparison.md", markdown(worst_first(rows) if own.methods else rows))
     draw(results, out / "comparison.png")
     print(f"written to {out}: comparison.json, comparison.md, comparison.png, and a folder for each run")
 

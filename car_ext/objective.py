@@ -1,0 +1,90 @@
+"""What a training step minimises: a loss, CAR, and what acts on the classifier's weight, from the words that name them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from car_ext.augment.mix import Mixed
+from car_ext.errors import InputError
+from car_ext.losses import build_loss
+from car_ext.registry import build, register
+from car_ext.regularizer import CAR
+
+register(
+    "regularizer",
+    "car",
+    title="Confusion-aware spectral regularizer (CAR)",
+    source="arXiv 2603.16732, CVPR 2026",
+    formula="alpha || C^_t diag((m_j + r0)^(-1/2)) ||_2, C^_t the moving average of a soft confusion matrix",
+    published="ViT-S from scratch: CAR 51.85 (CIFAR100-LT, imbalance ratio 100), 57.48 (ImageNet-LT)",
+    notes="`--car-variant reference-code` is what the authors' published code computes",
+)(CAR)
+
+
+class Terms(NamedTuple):
+    """One step's values, each 0-dim; only ``loss`` has a gradient to follow."""
+
+    loss: Tensor  # all of it
+    base: Tensor  # without the regularizers
+    sigma: Tensor  # CAR's spectral norm; 0 without CAR
+
+
+class Objective(nn.Module):
+    """``base + alpha sigma + penalties``; its buffers (CAR's moving average) are part of a run's state.
+
+    Args:
+        loss: word of a loss, such as ``ldam+drw`` (`car_ext.losses`).
+        regularizers: words joined by ``+``, such as ``car+maxnorm:thresh=0.2``, or ``none``.
+        class_counts: (K,) training images of each class.
+        car: options of :class:`~car_ext.regularizer.CAR`.
+        drw_epoch: of a loss with ``+drw``.
+
+    Raises:
+        InputError: an unknown name or option.
+    """
+
+    def __init__(self, loss: str, regularizers: str, class_counts, car: dict, drw_epoch: int | None = None) -> None:
+        super().__init__()
+        self.base = build_loss(loss, class_counts, drw_epoch=drw_epoch)
+        words = [] if regularizers == "none" else regularizers.split("+")
+        self.car = CAR(class_counts, **car) if "car" in words else None
+        self.on_weight = nn.ModuleList(build("regularizer", word) for word in words if word != "car")
+
+    def check(self, head: nn.Module) -> None:
+        """Raise :class:`InputError` if this cannot train ``head``."""
+        if self.base.cosine_logits and not hasattr(head, "scale"):
+            raise InputError("this loss takes cosines, so it needs --head cosine (or another head that gives them).")
+        if len(self.on_weight) and not isinstance(getattr(head, "weight", None), nn.Parameter):
+            raise InputError("this --regularizer acts on the classifier's weight, but this --head does not train one.")
+
+    def set_epoch(self, epoch: int, epochs: int) -> None:
+        """Before each epoch, from 1."""
+        for part in (self.base, *self.on_weight):
+            part.set_epoch(epoch, epochs)
+
+    def after_epoch(self, head: nn.Module) -> None:
+        for part in self.on_weight:
+            part.after_epoch(head.weight)
+
+    def forward(self, logits: Tensor, targets: Tensor | Mixed, features: Tensor, head: nn.Module) -> Terms:
+        """Logits (N, K) float32, targets (N,) int64 or a mixed batch, features (N, D) and the head between them."""
+        mixed = isinstance(targets, Mixed)
+        labels = targets.soft_targets(logits.shape[1]) if mixed else targets
+        base = self.base(logits / head.scale if self.base.cosine_logits else logits, labels, features)
+        loss, sigma = base, torch.zeros_like(base)
+        if self.car is not None:
+            # On the CPU the operator refuses logits that are not finite; NaN lets the caller say what happened.
+            refused = logits.device.type == "cpu" and not logits.isfinite().all()
+            penalty = torch.full_like(base, torch.nan) if refused else self._car(logits, targets)
+            loss, sigma = loss + penalty, penalty / (self.car.alpha or 1.0)
+        for part in self.on_weight:
+            loss = loss + part.penalty(head.weight)
+        return Terms(loss, base, sigma)
+
+    def _car(self, logits: Tensor, targets: Tensor | Mixed) -> Tensor:
+        if not isinstance(targets, Mixed):
+            return self.car(logits, targets)
+        # A mixed image is two images of one class each, with the weights of its labels.
+        both = torch.cat([targets.targets, targets.partner_targets])
+        return self.car(logits.repeat(2, 1), both, torch.cat([targets.lam, 1 - targets.lam]))
