@@ -28,6 +28,16 @@ def convert(value: Any, kind: type, where: str) -> Any:
         raise InputError(f"{where} is {value!r}, but must be {_NOUN[kind]}.") from None
 
 
+def check(name: str, value: Any, valid: bool, domain: str) -> None:
+    """Refuse the option ``name`` unless ``valid``; ``domain`` says what would be.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not valid:
+        raise InputError(f"{name} must be {domain}, got {value!r}")
+
+
 def _bool(text: str) -> bool:
     if text.lower() not in _TRUE | _FALSE:
         raise ValueError

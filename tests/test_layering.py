@@ -16,6 +16,7 @@ FLOORS = [
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "regularizer", "cli"],
+    ["losses", "weight_regularizers"],
     ["datasets", "metrics", "ops", "checkpoint", "registry"],
     ["priors", "functional", "schedule", "_library", "files", "values"],
     ["errors", "_info"],
