@@ -15,8 +15,7 @@ import yaml
 
 from car_ext import registry, stage2  # noqa: F401  (stage2 registers its names)
 from car_ext.errors import InputError
-
-_TRUE, _FALSE = {"true", "yes", "on"}, {"false", "no", "off"}
+from car_ext.values import convert
 
 
 def _option(
@@ -123,8 +122,7 @@ class Config:
     stage2: str | None = _option(
         None,
         "second stage",
-        "folder of a finished run: keep its network and train a new head on it; "
-        "its options become the defaults",
+        "folder of a finished run: keep its network and train a new head on it; its options become the defaults",
     )
     retrain: str | None = _option(
         None, "second stage", "how: crt, lws, los, ... sets the defaults of loss, head, sampler and schedule"
@@ -364,33 +362,9 @@ def _convert(field: dataclasses.Field, value: Any, where: str) -> Any:
     kind, text = _kind(field), str(value).strip()
     if field.default is None and (value is None or text.lower() == "none"):
         return None
-    try:
-        if kind is bool:
-            result = _bool(value)
-        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError
-        elif kind is int:
-            result = int(text) if not isinstance(value, float) else _whole(value)
-        else:
-            # PyYAML reads 1e-3 (no dot) as a string, so numbers are parsed from text in every case.
-            result = kind(text)
-    except ValueError:
-        raise InputError(f"{where} is {value!r}, but must be {_NOUN[kind]}.") from None
+    result = convert(value, kind, where)
     _check(field, result, where)
     return result
-
-
-def _bool(value: Any) -> bool:
-    text = str(value).lower()
-    if text not in _TRUE | _FALSE:
-        raise ValueError
-    return text in _TRUE
-
-
-def _whole(value: float) -> int:
-    if not value.is_integer():
-        raise ValueError
-    return int(value)
 
 
 def _check(field: dataclasses.Field, value: Any, where: str) -> None:
@@ -441,7 +415,6 @@ def _suggest(word: str, known: typing.Iterable[str]) -> str:
 
 
 _METAVAR = {int: "N", float: "X", str: "NAME"}
-_NOUN = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _FIELDS: dict[str, dataclasses.Field] = {}
 for _field in dataclasses.fields(Config):
     if _field.name == "car":

@@ -71,6 +71,28 @@ def spectral_weights(class_counts: Sequence[int], r0: float = 0.2) -> np.ndarray
     return (relative_frequencies(class_counts) + r0) ** -0.5
 
 
+def effective_number_weights(class_counts: Sequence[int], beta: float) -> np.ndarray:
+    """Class-balanced weights w_c ~ (1 - beta) / (1 - beta ** n_c), scaled to mean 1.
+
+    beta = 0 weighs all classes alike; towards 1 the weights approach inverse frequency.
+    Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, Eq. 3.
+
+    Args:
+        class_counts: (K,) training images of each class.
+        beta: in [0, 1).
+
+    Returns:
+        (K,) float64 with mean 1.
+
+    Raises:
+        InputError: bad class_counts, or a beta outside [0, 1).
+    """
+    if not 0 <= beta < 1:
+        raise InputError(f"beta is {beta}: give a number of at least 0 and below 1")
+    weights = 1 / (1 - np.power(float(beta), check_class_counts(class_counts)))
+    return weights / weights.mean()
+
+
 def shot_groups(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
     """Boolean masks (K,) of the classes with many (> 100), medium (20 to 100) and few (< 20) training images.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import ops  # noqa: F401  (registers the operators)
-from .priors import check_class_counts, relative_frequencies
+from .priors import spectral_weights
 
 
 class Variant(NamedTuple):
@@ -100,8 +100,7 @@ class CAR(nn.Module):
             if not valid:
                 raise ValueError(f"{name} must be {domain}, got {value!r}")
 
-        frequencies = torch.from_numpy(relative_frequencies(check_class_counts(class_counts)))
-        weights = (frequencies + r0).rsqrt()
+        weights = torch.from_numpy(spectral_weights(class_counts, r0))
         if variant.normalize_weights:
             weights = (weights / weights.mean()).clamp_min(1e-3)
         classes = len(weights)

@@ -15,15 +15,16 @@ FLOORS = [
     ["evaluate", "export"],
     ["engine"],
     ["runtime", "run_folder", "progress"],
-    ["config", "loader", "models", "regularizer", "cli", "scores"],
-    ["datasets", "metrics", "intervals", "ops", "checkpoint"],
-    ["priors", "bounds", "functional", "schedule", "_library", "files"],
+    ["config", "loader", "models", "objective", "cli", "scores"],
+    ["losses", "weight_regularizers", "regularizer", "heads", "samplers", "augment", "stage2"],
+    ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
+    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
 
 # Mathematics must stay usable without the rest.
-TORCH_FREE = ["metrics", "scores", "intervals", "bounds", "priors", "errors", "datasets"]
+TORCH_FREE = ["metrics", "scores", "intervals", "bounds", "priors", "errors", "datasets", "registry", "values"]
 
 
 def modules():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from car_ext.errors import InputError
 from car_ext.priors import (
     check_class_counts,
+    effective_number_weights,
     exponential_profile,
     relative_frequencies,
     shot_groups,
@@ -73,6 +74,21 @@ def test_group_boundaries():
 
 def test_relative_frequencies():
     assert relative_frequencies([3, 1]).tolist() == [0.75, 0.25]
+
+
+def test_effective_number_weights():
+    # 1 / (1 + 1/2) and 1 / 1, scaled to mean 1
+    assert effective_number_weights([2, 1], 0.5) == pytest.approx([0.8, 1.2])
+    assert effective_number_weights([900, 1], 0).tolist() == [1, 1]
+    assert effective_number_weights([300, 100], 1 - 1e-9) == pytest.approx([0.5, 1.5], rel=1e-5)  # inverse frequency
+    cifar100 = effective_number_weights(exponential_profile(500, 100, 100), 0.9999)
+    assert (cifar100.min(), cifar100.max()) == pytest.approx((0.045, 4.38), rel=0.01)
+
+
+@pytest.mark.parametrize("beta", [1, -0.1, float("nan")])
+def test_bad_beta_is_named(beta):
+    with pytest.raises(InputError, match=f"beta is {beta}"):
+        effective_number_weights([2, 1], beta)
 
 
 def test_counts_are_returned_as_int64():
