@@ -16,14 +16,14 @@ FLOORS = [
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "regularizer", "cli"],
-    ["datasets", "metrics", "ops", "checkpoint"],
-    ["priors", "functional", "schedule", "_library", "files"],
+    ["datasets", "metrics", "ops", "checkpoint", "registry"],
+    ["priors", "functional", "schedule", "_library", "files", "values"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
 
 # Mathematics must stay usable without the rest.
-TORCH_FREE = ["metrics", "priors", "errors", "datasets"]
+TORCH_FREE = ["metrics", "priors", "errors", "datasets", "registry", "values"]
 
 
 def modules():
