@@ -19,16 +19,17 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from car_ext import checkpoint, datasets, metrics
+from car_ext.augment.images import LARGEST_CROP
 from car_ext.config import Config
 from car_ext.errors import InputError
-from car_ext.loader import derive, test_loader, train_loader
+from car_ext.loader import test_loader, train_loader
 from car_ext.models import Classifier, build_model
 from car_ext.progress import Progress
 from car_ext.regularizer import CAR
 from car_ext.run_folder import RunFolder
 from car_ext.schedule import learning_rate
+from car_ext.seeds import derive
 
-LARGEST_CROP = 96  # pixels; images above are augmented by random resized crops
 STATISTICS_IMAGES = 2000
 TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than it saves
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU

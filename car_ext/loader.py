@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
+from car_ext.augment.images import image_augmentation
 from car_ext.datasets import Split
+from car_ext.seeds import derive
 
 Key = tuple[int, int]  # (epoch, index of the sample)
 Batch = tuple[Tensor, Tensor]
@@ -19,10 +20,10 @@ def train_loader(
 ) -> DataLoader:
     """Shuffled, augmented batches; call ``loader.batch_sampler.set_epoch(epoch)`` before each epoch.
 
-    ``augment`` is ``none``, ``crop``, ``crop-flip`` or ``rrc``; every image comes out ``image_size`` square.
+    ``augment`` is a name of :func:`image_augmentation`; every image comes out ``image_size`` square.
     The last, incomplete batch is kept.
     """
-    dataset = _Images(split, image_size, _augmentation(augment, image_size), seed)
+    dataset = _Images(split, image_size, image_augmentation(augment, image_size), seed)
     return _loader(dataset, _Shuffled(len(split), batch_size, seed), workers, pin_memory)
 
 
@@ -97,21 +98,6 @@ class _Images(Dataset):
                 torch.default_generator.manual_seed(derive("augmentation", self.seed, *key))
                 images.append(self.augment(image).permute(1, 2, 0))
         return torch.stack(images)
-
-
-def _augmentation(name: str, image_size: int) -> Callable | None:
-    crop = v2.RandomCrop(image_size, padding=image_size // 8)
-    return {
-        "none": None,
-        "crop": crop,
-        "crop-flip": v2.Compose([crop, v2.RandomHorizontalFlip()]),
-        "rrc": v2.Compose([v2.RandomResizedCrop(image_size, scale=(0.8, 1.0)), v2.RandomHorizontalFlip()]),
-    }[name]
-
-
-def derive(purpose: str, *numbers: int) -> int:
-    """A 64-bit seed from several numbers, unrelated to that of another purpose."""
-    return int(np.random.SeedSequence([*purpose.encode(), *numbers]).generate_state(1, np.uint64)[0])
 
 
 def _unchanged(batch: Batch) -> Batch:

@@ -16,8 +16,9 @@ FLOORS = [
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "regularizer", "cli"],
+    ["heads", "samplers", "augment"],
     ["datasets", "metrics", "ops", "checkpoint", "registry"],
-    ["priors", "functional", "schedule", "_library", "files", "values"],
+    ["priors", "functional", "schedule", "_library", "files", "values", "seeds"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
