@@ -16,6 +16,7 @@ from .influence import InfluenceBalanced
 from .lade import LADE
 from .ldam import LDAM
 from .logit_adjustment import LogitAdjusted
+from .reweighted import Reweighted
 
 __all__ = [
     "CCAR",
@@ -30,6 +31,7 @@ __all__ = [
     "InfluenceBalanced",
     "LogitAdjusted",
     "Loss",
+    "Reweighted",
     "build_loss",
 ]
 
