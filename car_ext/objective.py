@@ -1,4 +1,4 @@
-"""What a training step minimises: a loss, CAR, and what acts on the classifier's weight, from the words that name them."""
+"""What a training step minimises, from the words that name it: a loss, CAR, what acts on the classifier's weight."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,8 @@ from torch import Tensor, nn
 from car_ext.augment.mix import Mixed
 from car_ext.errors import InputError
 from car_ext.losses import build_loss
-from car_ext.registry import build, register
+from car_ext.registry import build
 from car_ext.regularizer import CAR
-
-register(
-    "regularizer",
-    "car",
-    title="Confusion-aware spectral regularizer (CAR)",
-    source="arXiv 2603.16732, CVPR 2026",
-    formula="alpha || C^_t diag((m_j + r0)^(-1/2)) ||_2, C^_t the moving average of a soft confusion matrix",
-    published="ViT-S from scratch: CAR 51.85 (CIFAR100-LT, imbalance ratio 100), 57.48 (ImageNet-LT)",
-    notes="`--car-variant reference-code` is what the authors' published code computes",
-)(CAR)
 
 
 class Terms(NamedTuple):
