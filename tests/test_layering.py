@@ -16,7 +16,7 @@ FLOORS = [
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
-    ["losses", "weight_regularizers", "regularizer", "heads", "samplers", "augment", "stage2"],
+    ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
     ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
     ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds"],
     ["errors", "_info"],
