@@ -17,7 +17,7 @@ FLOORS = [
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
     ["field"],
-    ["losses", "weight_regularizers", "regularizer", "heads", "samplers", "augment", "stage2"],
+    ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
     ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
     ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds"],
     ["errors", "_info"],
