@@ -15,6 +15,7 @@ import yaml
 
 from car_ext import registry
 from car_ext.augment.images import AUGMENTATIONS
+from car_ext.datasets import NAMES, PROFILES, SELECTIONS, DataOptions
 from car_ext.errors import InputError
 from car_ext.field import names
 from car_ext.values import convert
@@ -86,10 +87,34 @@ class Config:
     what would be allowed. ``None`` means "decide from the data, the model or the machine".
     """
 
-    data: str = _option("digits", "data", "digits (built in), or a folder or .zip of images")
+    data: str = _option(
+        "digits",
+        "data",
+        f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
+        "parquet files, or a .txt file of lines 'path label'",
+    )
+    data_root: str | None = _option(
+        None, "data", "folder with a benchmark's files, or to which the paths of a .txt file are relative"
+    )
+    test_list: str | None = _option(None, "data", "the test images, where --data is a .txt file")
+    label_column: str | None = _option(None, "data", "column of the labels, where parquet files have several")
+    download: bool = _option(
+        False, "data", "fetch cifar10 or cifar100 into --data-root unless there", changes_result=False
+    )
     imbalance_ratio: float | None = _option(
         None, "data", "largest over smallest class count, which the training set is cut to", low=1
     )
+    profile: str = _option(
+        "exp", "data", "how class counts fall: exponentially, or in one step in the middle", choices=PROFILES
+    )
+    selection: str | None = _option(
+        None,
+        "data",
+        "which images of a class stay: the first after a seeded shuffle, or the first; default: seeded for the "
+        "benchmarks, else first",
+        choices=SELECTIONS,
+    )
+    selection_seed: int = _option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
     img_size: int | None = _option(None, "data", "side of the square the network sees, in pixels", low=4)
     augment: str = _option(
         "auto",
@@ -187,6 +212,11 @@ class Config:
         defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
+
+    @property
+    def data_options(self) -> DataOptions:
+        """Where the data's files are and how they are cut."""
+        return DataOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)})
 
     @property
     def run_dir(self) -> Path:
