@@ -16,9 +16,10 @@ FLOORS = [
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
+    ["contrast"],
     ["losses", "weight_regularizers", "regularizer", "heads", "samplers", "augment", "stage2"],
     ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
-    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds"],
+    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds", "left_out"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
