@@ -23,6 +23,7 @@ from setuptools import Extension, setup
 
 NEEDS_TORCH = "2.11"
 STABLE_ABI = "0x020a000000000000"  # the oldest stable ABI with all we call: torch 2.10's
+OPERATORS = ("car_step", "confusion", "spectral_norm")
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 VERSION = re.search(r'^version = "(.+)"', Path("pyproject.toml").read_text(), re.M).group(1)
 
@@ -108,7 +109,7 @@ release = cuda_release()
 extensions = [
     CppExtension(
         "car_ext._C",
-        ["csrc/car_ops.cpp", "csrc/cpu/car_step.cpp"],
+        ["csrc/car_ops.cpp", *(f"csrc/cpu/{operator}.cpp" for operator in OPERATORS)],
         define_macros=macros,
         extra_compile_args={"cxx": cxx},
         extra_link_args=["-s"],
@@ -119,7 +120,7 @@ if release:
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", supported_architectures())
     cuda = CUDAExtension(
         "car_ext._C_cuda",
-        ["csrc/cuda/car_step.cu"],
+        ["csrc/cuda/launch.cu", *(f"csrc/cuda/{operator}.cu" for operator in OPERATORS)],
         define_macros=[*macros, ("USE_CUDA", None)],
         # nvcc searches its own root only, and fetched packages may lie in two
         include_dirs=[] if system else [str(root / d) for root in fetched_roots() for d in ("include", "include/cccl")],

@@ -91,7 +91,7 @@ def floor(samples: int, classes: int, repeats: int = 15) -> float:
 def share_of_a_training_step(seconds: float, samples: int = 128, classes: int = 100) -> tuple[float, float]:
     """Median seconds of a ResNet-32 step without CAR and of CAR alone, interleaved."""
     counts = (500 * 0.01 ** (torch.arange(classes) / (classes - 1))).int()
-    network = build_model("cifar_resnet32", classes, 32, 3, [0.5] * 3, [0.25] * 3)
+    network = build_model("cifar_resnet32", counts, 32, 3, [0.5] * 3, [0.25] * 3)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     car, data = CAR(counts), batches(samples, classes)
     images = torch.randint(0, 256, (samples, 32, 32, 3), dtype=torch.uint8)

@@ -1,10 +1,14 @@
-"""``python -m car_ext``: versions, what was built and what works here. The first thing to paste into a bug report."""
+"""``python -m car_ext``: versions, what was built and what works here. The first thing to paste into a bug report.
+
+``python -m car_ext methods`` lists every loss, regularizer, head, sampler, mix and second stage.
+"""
 
 import argparse
 import importlib.metadata
 import json
 import platform
 import sys
+from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "triton")
 
@@ -55,10 +59,28 @@ def _operator_works(device: str) -> bool:
     return bool(logits.grad.isfinite().all() and logits.grad.any())
 
 
+def _methods(file: Path | None) -> int:
+    from . import field
+
+    if file is None:
+        print(field.markdown())
+        return 0
+    introduction, _, _ = file.read_text(encoding="utf-8").partition("\n## ")
+    file.write_text(introduction + "\n" + field.markdown(), encoding="utf-8")
+    return 0
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m car_ext", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m car_ext", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    methods = commands.add_parser("methods", help="every method: options, formula, source, published number")
+    methods.add_argument("--write", type=Path, metavar="FILE.md", help="write the table behind the file's introduction")
     arguments = parser.parse_args()
+    if arguments.command == "methods":
+        return _methods(arguments.write)
     facts = report()
     if arguments.json:
         print(json.dumps(facts, indent=2))

@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 
-from car_ext import registry, stage2  # noqa: F401  (stage2 registers its names)
+from car_ext import registry
+from car_ext.augment.images import AUGMENTATIONS
 from car_ext.errors import InputError
+from car_ext.field import names
 from car_ext.values import convert
 
 
@@ -94,13 +96,13 @@ class Config:
         "data",
         "training-time augmentation: shifted crops, mirrored too, or random resized crops (rrc); "
         "auto is none for digits, crop-flip up to 96 pixels, rrc above",
-        choices=("auto", "none", "crop", "crop-flip", "rrc"),
+        choices=("auto", *AUGMENTATIONS),
     )
     view_augment: str = _option(
         "auto",
         "data",
         "augmentation of the further views that --contrast compares; auto is crop for digits, else simclr",
-        choices=("auto", "crop", "crop-flip", "rrc", "simclr"),
+        choices=("auto", *AUGMENTATIONS[1:]),
     )
     cache_gb: float | None = _option(
         None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
@@ -115,17 +117,14 @@ class Config:
     loss: str = _option(
         "ce",
         "method",
-        "training loss: NAME[:option=value,...], +drw behind it defers class weights; "
-        "python -m car_ext methods lists every name with its options",
+        f"training loss, +drw behind it defers class weights; {names('loss')}",
     )
     drw_epoch: int | None = _option(None, "method", "first epoch of +drw; default: after 80 % of them", low=1)
-    regularizer: str = _option("none", "method", "what joins the loss, several with + between: car+maxnorm")
-    head: str = _option("linear", "method", "classifier on top of the features, such as cosine:scale=16")
-    sampler: str = _option("instance", "method", "how training images are drawn, such as class_balanced")
-    mix: str = _option("none", "method", "mixing of images, such as mixup:alpha=0.2, cutmix, remix or cmo")
-    contrast: str = _option(
-        "none", "method", "contrast of several views of each image: bcl, concutmix (with --mix concutmix) or paco"
-    )
+    regularizer: str = _option("none", "method", f"what joins the loss, several with + between; {names('regularizer')}")
+    head: str = _option("linear", "method", f"classifier on top of the features; {names('head')}")
+    sampler: str = _option("instance", "method", f"how training images are drawn; {names('sampler')}")
+    mix: str = _option("none", "method", f"how images are mixed; {names('mix')}")
+    contrast: str = _option("none", "method", f"how several views of each image are compared; {names('contrast')}")
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
 
     stage2: str | None = _option(
@@ -134,7 +133,9 @@ class Config:
         "folder of a finished run: keep its network and train a new head on it; its options become the defaults",
     )
     retrain: str | None = _option(
-        None, "second stage", "how: crt, lws, los, ... sets the defaults of loss, head, sampler and schedule"
+        None,
+        "second stage",
+        f"how, sets the defaults of loss, head, sampler and schedule; {names('stage2')}",
     )
     bn: str = _option(
         "eval",
@@ -298,7 +299,7 @@ def _parser(description: str, examples: str) -> argparse.ArgumentParser:
         name = field.metadata["group"]
         group = groups.setdefault(name, None) or parser.add_argument_group(name)
         groups[name] = group
-        help = field.metadata["help"]
+        help = field.metadata["help"].replace("%", "%%")
         if field.default is not None:
             help += f" (default: {str(field.default).lower() if _kind(field) is bool else field.default})"
         if _kind(field) is bool:

@@ -58,6 +58,65 @@ def rows_of_classes(logits: Tensor) -> Tensor:
     return logits.movedim(1, -1).reshape(-1, logits.shape[1])
 
 
+def confusion(
+    logits: Tensor,
+    targets: Tensor,
+    sample_weights: Tensor | None,
+    gamma: float,
+    temperature: float,
+    softmax_over_all: bool,
+    detach_gate: bool,
+    ignore_index: int,
+) -> tuple[Tensor, Tensor]:
+    """The batch's own matrix, transposed, and n_j: same signature and results as the operator, differentiable.
+
+    Half-precision logits are computed in float32.
+
+    Args:
+        logits: (N, K, *spatial), any strides.
+        targets: (N, *spatial) int64; ``ignore_index`` entries take no part.
+        sample_weights: like targets, not negative, or None.
+
+    Returns:
+        (K, K) with row j = weighted mean of the surrogate over the samples of true class j, zero where there is none,
+        and (K,) the classes' weights in this batch.
+    """
+    samples = rows_of_classes(logits).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    classes = targets.reshape(-1)
+    kept = classes != ignore_index
+    weights = None if sample_weights is None else sample_weights.reshape(-1)[kept]
+    values = surrogate(samples[kept], classes[kept], gamma, temperature, softmax_over_all, detach_gate)
+    columns, mass = class_means(values, classes[kept], weights)
+    return columns.T.contiguous(), mass
+
+
+def confusion_backward(upstream: Tensor, logits: Tensor, targets: Tensor, sample_weights, mass, *options) -> Tensor:
+    """``sum(upstream * confusion(...)[0])`` differentiated with respect to the logits; ``mass`` is not needed here."""
+    with torch.enable_grad():
+        leaf = logits.detach().requires_grad_()
+        matrix, _ = confusion(leaf, targets, sample_weights, *options)
+        (grad,) = torch.autograd.grad(matrix, leaf, upstream)
+    return grad.contiguous()
+
+
+def spectral_norm(
+    matrix: Tensor, start: Tensor | None, tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top singular triple by a full SVD: same signature and results as the operator.
+
+    Returns:
+        sigma (0-dim), its left and right unit vectors (K,), not negative for a matrix that is not, and 0 for the
+        operator's estimate of its error. For the zero matrix left is 0 and right is ``start``.
+    """
+    left, values, right = torch.linalg.svd(matrix)
+    sigma, left, right = values[0], left[:, 0], right[0]
+    sign = right.sum().sign()
+    if sigma == 0:
+        begin = torch.full_like(right, len(right) ** -0.5) if start is None else start.clone()
+        return sigma, torch.zeros_like(left), begin, torch.zeros_like(sigma)
+    return sigma, left * sign, right * sign, torch.zeros_like(sigma)
+
+
 def car_step(
     logits: Tensor,
     targets: Tensor,
@@ -102,31 +161,25 @@ def car_step(
     """
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
-        samples = rows_of_classes(leaf).to(ema.dtype)
-        classes = targets.reshape(-1)
-        weights = torch.ones_like(samples[:, 0]) if sample_weights is None else sample_weights.reshape(-1)
-        kept = classes != ignore_index
-        samples, classes, weights = samples[kept], classes[kept], weights[kept]
-        values = surrogate(samples, classes, gamma, temperature, softmax_over_all, detach_gate)
-        batch, mass = class_means(values, classes, weights)
-
-        present = mass > 0
+        form = (gamma, temperature, softmax_over_all, detach_gate, ignore_index)
+        columns, mass = confusion(leaf, targets, sample_weights, *form)
+        batch, present = columns.T, mass > 0
         entering = present | (not hold_absent)
         first = entering & (updates == 0) if start_from_first_batch else torch.zeros_like(present)
         mixed = torch.where(first, batch.detach(), beta * ema.T + (1 - beta) * batch)
-        confusion = torch.where(entering, mixed, ema.T)
+        average = torch.where(entering, mixed, ema.T)
         count = updates + entering
         share = (
             torch.where(count > 0, 1 - beta ** count.to(ema.dtype), 1.0) if debias else torch.ones_like(class_weights)
         )
-        weighted = confusion * (class_weights / share)
+        weighted = average * (class_weights / share)
         left, values, _ = torch.linalg.svd(weighted)
         sigma = values[0]
         flat = bool(weighted.detach().abs().max() == 0)  # sigma has no derivative at the zero matrix: take 0
         (grad,) = (torch.zeros_like(leaf),) if flat else torch.autograd.grad(sigma, leaf)
 
     with torch.no_grad():
-        ema.copy_(confusion.T)
+        ema.copy_(average.T)
         updates.copy_(count)
         if not flat:
             direction.copy_(left[:, 0].abs())

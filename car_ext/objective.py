@@ -9,18 +9,8 @@ from car_ext.augment.mix import Mix, Mixed
 from car_ext.contrast import Contrast
 from car_ext.errors import InputError
 from car_ext.losses import build_loss
-from car_ext.registry import build, register
+from car_ext.registry import build
 from car_ext.regularizer import CAR
-
-register(
-    "regularizer",
-    "car",
-    title="Confusion-aware spectral regularizer (CAR)",
-    source="arXiv 2603.16732, CVPR 2026",
-    formula="alpha || C^_t diag((m_j + r0)^(-1/2)) ||_2, C^_t the moving average of a soft confusion matrix",
-    published="ViT-S from scratch: CAR 51.85 (CIFAR100-LT, imbalance ratio 100), 57.48 (ImageNet-LT)",
-    notes="`--car-variant reference-code` is what the authors' published code computes",
-)(CAR)
 
 
 class Terms(NamedTuple):
@@ -66,7 +56,7 @@ class Objective(nn.Module):
         self.on_weight = nn.ModuleList(build("regularizer", word) for word in words if word != "car")
         self.contrast = contrast
 
-    def check(self, head: nn.Module, mix: Mix | None) -> None:
+    def check(self, head: nn.Module, mix: Mix | None = None) -> None:
         """Raise :class:`InputError` if this cannot train ``head``, on batches that ``mix`` made."""
         if self.base.cosine_logits and not hasattr(head, "scale"):
             raise InputError("this loss takes cosines, so it needs --head cosine (or another head that gives them).")

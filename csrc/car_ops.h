@@ -8,6 +8,8 @@
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <sstream>
@@ -48,6 +50,12 @@ struct Options {
   int64_t max_iterations;
 };
 
+// The part of them that confusion has; the rest makes its matrix the batch's own.
+inline Options options_of_batch(double gamma, double temperature, bool softmax_over_all, bool detach_gate,
+                                int64_t ignore_index) {
+  return {0, gamma, temperature, softmax_over_all, detach_gate, false, false, false, ignore_index, 1, 1};
+}
+
 // Logits (N, K, *spatial) seen as `samples` = N * spatial rows of `classes` = K, each read in place.
 // Element (n, k, s) lies at n * stride_n + k * stride_k + s * stride_s.
 struct Rows {
@@ -77,33 +85,79 @@ inline void check_state(const Tensor& t, const char* name, ScalarType dtype, int
   require(t.device() == logits.device(), "", name, " and logits are on different devices; move the module with car.to(device)");
 }
 
-inline void check_step(const Tensor& logits, const Tensor& targets, const std::optional<Tensor>& weights,
-                       const Tensor& class_weights, const Tensor& ema, const Tensor& updates, const Tensor& direction,
-                       const Tensor& spectral_error, const Options& o) {
+inline ScalarType state_dtype(const Tensor& logits) {
+  return logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline void check_samples(const Tensor& logits, const Tensor& targets, const std::optional<Tensor>& weights,
+                          const Options& o) {
   require(logits.dim() >= 2, "logits must be (N, K) or (N, K, *spatial), got ", logits.dim(), " dimension(s)");
-  const int64_t k = logits.size(1);
-  require(k >= 2, "a confusion matrix needs at least two classes, logits have ", k);
+  require(logits.size(1) >= 2, "a confusion matrix needs at least two classes, logits have ", logits.size(1));
   bool same = targets.dim() == logits.dim() - 1 && targets.size(0) == logits.size(0);
   for (int64_t d = 2; same && d < logits.dim(); ++d) same = targets.size(d - 1) == logits.size(d);
   require(same, "targets must have the logits' shape without its class dimension (dimension 1)");
   require(targets.scalar_type() == ScalarType::Long, "targets must be int64 class indices; use targets.long()");
   require(targets.device() == logits.device(), "targets and logits are on different devices");
-  const ScalarType dtype = logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   if (weights) {
     require(weights->dim() == targets.dim() && weights->numel() == targets.numel(),
-                    "sample_weights must have the targets' shape");
-    check_state(torch::stable::contiguous(*weights), "sample_weights", dtype, targets.numel(), logits);
+            "sample_weights must have the targets' shape");
+    check_state(torch::stable::contiguous(*weights), "sample_weights", state_dtype(logits), targets.numel(), logits);
   }
+  require(o.temperature > 0 && std::isfinite(o.temperature), "temperature must be positive, got ", o.temperature);
+  require(std::isfinite(o.gamma), "gamma must be finite, got ", o.gamma);
+}
+
+inline void check_iteration(double tolerance, int64_t max_iterations) {
+  require(tolerance > 0 && max_iterations > 0, "tolerance and max_iterations must be positive");
+}
+
+inline void check_step(const Tensor& logits, const Tensor& targets, const std::optional<Tensor>& weights,
+                       const Tensor& class_weights, const Tensor& ema, const Tensor& updates, const Tensor& direction,
+                       const Tensor& spectral_error, const Options& o) {
+  check_samples(logits, targets, weights, o);
+  const int64_t k = logits.size(1);
+  const ScalarType dtype = state_dtype(logits);
   check_state(class_weights, "class_weights", dtype, k, logits);
   check_state(ema, "ema", dtype, k * k, logits);
   check_state(updates, "updates", ScalarType::Long, k, logits);
   check_state(direction, "direction", dtype, k, logits);
   check_state(spectral_error, "spectral_error", dtype, 1, logits);
   require(o.beta >= 0 && o.beta < 1, "beta must be in [0, 1), got ", o.beta);
-  require(o.temperature > 0 && std::isfinite(o.temperature), "temperature must be positive, got ", o.temperature);
-  require(std::isfinite(o.gamma), "gamma must be finite, got ", o.gamma);
-  require(o.tolerance > 0 && o.max_iterations > 0, "tolerance and max_iterations must be positive");
-  require(!(o.debias && o.start_from_first_batch), "a moving average that starts from the first batch has no bias to correct");
+  check_iteration(o.tolerance, o.max_iterations);
+  require(!(o.debias && o.start_from_first_batch),
+          "a moving average that starts from the first batch has no bias to correct");
+}
+
+inline void check_upstream(const Tensor& upstream, const Tensor& mass, const Tensor& logits) {
+  const int64_t k = logits.size(1);
+  require(upstream.dim() == 2 && upstream.size(0) == k && upstream.size(1) == k, "upstream must be (", k, ", ", k,
+          "): row = true class");
+  check_state(upstream, "upstream", state_dtype(logits), k * k, logits);
+  check_state(mass, "mass", state_dtype(logits), k, logits);
+}
+
+inline void check_matrix(const Tensor& matrix, const std::optional<Tensor>& start, double tolerance,
+                         int64_t max_iterations) {
+  require(matrix.dim() == 2, "spectral_norm takes one matrix (K, K), got ", matrix.dim(),
+          " dimension(s); batches are not supported, loop over them");
+  const int64_t k = matrix.size(0);
+  require(k > 0 && matrix.size(1) == k, "spectral_norm takes a square matrix, got ", k, " x ", matrix.size(1));
+  const ScalarType dtype = matrix.scalar_type();
+  require(dtype == ScalarType::Float || dtype == ScalarType::Double,
+          "spectral_norm takes float32 or float64; use matrix.float()");
+  if (start)
+    require(start->dim() == 1 && start->numel() == k && start->scalar_type() == dtype &&
+                start->device() == matrix.device(),
+            "start must be (", k, ",) like the matrix's rows, with its dtype and device");
+  check_iteration(tolerance, max_iterations);
+}
+
+// NAME_reference with the same arguments, in plain PyTorch.
+template <class... Out, class... In>
+std::tuple<Out...> call_reference(const char* name, const In&... in) {
+  std::array<StableIValue, std::max(sizeof...(In), sizeof...(Out))> stack{torch::stable::detail::from(in)...};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::unbox_to_tuple<Out...>(stack.data());
 }
 
 }  // namespace car

@@ -1,4 +1,4 @@
-"""Random inputs and state for car_step, and the comparison with the float64 oracle."""
+"""Random inputs for the operators, and the comparison of their results with the float64 oracle."""
 
 from dataclasses import dataclass, field
 
@@ -23,6 +23,10 @@ class Options:
 
     def args(self):
         return tuple(vars(self).values())
+
+    def form(self):
+        """Those that ``confusion`` has."""
+        return self.gamma, self.temperature, self.softmax_over_all, self.detach_gate, self.ignore_index
 
 
 @dataclass
@@ -65,6 +69,11 @@ class Case:
         sigma, grad = functional.car_step(self.logits.double(), self.targets, weights, *wide, *self.options.args())
         return sigma, grad, wide
 
+    def upstream(self):
+        """A gradient of the matrix: any sign, and transposed in memory."""
+        g = torch.Generator().manual_seed(self.seed + 1)
+        return torch.randn(self.classes, self.classes, generator=g).to(self.state[0].dtype).T
+
     def run(self, operator, logits=None):
         """The same from ``operator``; the case's own state is left alone."""
         state = [t.clone() for t in self.state]
@@ -101,3 +110,56 @@ def assert_matches_oracle(case: Case, operator, logits=None):
     assert (grad.double() - true_grad).norm() <= for_grad * true_grad.norm() + 1e-6 * (
         case.dtype == torch.float16
     ) + 1e-12
+
+
+# Matrix; gradient, relative as it is rounded when written, and absolute: with two classes its terms cancel, and
+# subnormal halves cannot be relatively exact.
+CONFUSION_TOLERANCE = {
+    torch.float64: (1e-14, 1e-12, 1e-12),
+    torch.float32: (2e-6, 5e-6, 1e-7),
+    torch.bfloat16: (2e-6, 5e-3, 1e-7),
+    torch.float16: (2e-6, 2e-3, 1e-6),
+}
+
+
+def assert_confusion_matches(forward, backward, case: Case, logits=None):
+    logits = case.logits if logits is None else logits
+    form, upstream = case.options.form(), case.upstream()
+    exact = (case.logits.double(), case.targets, None if case.weights is None else case.weights.double())
+    truth, true_mass = functional.confusion(*exact, *form)
+    true_grad = functional.confusion_backward(upstream.double(), *exact, true_mass, *form)
+
+    matrix, mass = forward(logits, case.targets, case.weights, *form)
+    grad = backward(upstream, logits, case.targets, case.weights, mass, *form)
+    for_matrix, for_grad, floor = CONFUSION_TOLERANCE[case.dtype]
+    assert matrix.dtype == mass.dtype == upstream.dtype
+    assert grad.dtype == case.dtype
+    assert grad.shape == case.logits.shape
+    assert grad.is_contiguous()
+    assert (matrix - truth).abs().max() <= for_matrix
+    assert relative(mass, true_mass) <= 1e-6
+    assert (grad.double() - true_grad).norm() <= for_grad * true_grad.norm() + floor
+
+
+def random_matrix(kind: str, k: int, seed: int = 0) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    matrix = torch.rand(k, k, generator=g, dtype=torch.float64)
+    if kind == "sparse":
+        matrix *= torch.rand(k, k, generator=g, dtype=torch.float64) < 0.1
+    elif kind == "rank one":
+        matrix = torch.outer(matrix[0], matrix[-1])
+    elif kind == "permutation":
+        matrix = torch.eye(k, dtype=torch.float64)[torch.randperm(k, generator=g)]
+        matrix *= torch.linspace(0.2, 1, k, dtype=torch.float64)
+    return matrix
+
+
+def assert_triple_matches(matrix, operator):
+    wide = matrix.dtype == torch.float64
+    sigma, left, right, error = operator(matrix, None, 1e-10 if wide else 1e-5, 400)
+    true_sigma, true_left, true_right, _ = functional.spectral_norm(matrix.double(), None, 0, 0)
+    assert sigma.dtype == left.dtype == right.dtype == error.dtype == matrix.dtype
+    assert relative(sigma, true_sigma) <= (1e-12 if wide else 2e-6)
+    assert (left - true_left).norm() <= (1e-6 if wide else 1e-3)
+    assert (right - true_right).norm() <= (1e-6 if wide else 1e-3)
+    assert error <= (1e-8 if wide else 1e-4)

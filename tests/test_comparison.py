@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from car_ext import InputError
-from car_ext.comparison import compare, draw, markdown, table
-from car_ext.config import Config
+from car_ext.comparison import compare, draw, markdown, table, with_and_without, worst_first
+from car_ext.config import CAROptions, Config, read_methods
 
 
 def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
     # Larger batches than the default leave plain cross-entropy at zero: a gap that no rounding can close.
     job = Config(batch_size=128, lr=5e-3)
-    results = compare(job, [0, 1], tmp_path, progress=False)
+    methods = with_and_without(job)
+    results = compare(job, methods, [0, 1], tmp_path, exported=["ce+car"], progress=False)
     assert list(results) == ["ce", "ce+car", "ce+car, onnxruntime"]
     plain, with_car, deployed = table(results)
     assert plain["worst_class_accuracy"] < 0.05
@@ -27,12 +28,12 @@ def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
     before = (tmp_path / "ce-seed0" / "summary.json").stat().st_mtime_ns
-    again = compare(job, [0, 1], tmp_path, progress=False)
+    again = compare(job, methods, [0, 1], tmp_path, progress=False)
     assert (tmp_path / "ce-seed0" / "summary.json").stat().st_mtime_ns == before, "a finished run is not repeated"
     assert again["ce"] == results["ce"]
 
     with pytest.raises(InputError, match="epochs"):
-        compare(replace(job, epochs=41), [0], tmp_path, progress=False)
+        compare(replace(job, epochs=41), methods, [0], tmp_path, progress=False)
 
 
 def test_table_by_hand():
@@ -49,7 +50,46 @@ def test_table_by_hand():
 
 def test_seeds_must_differ(tmp_path):
     with pytest.raises(InputError, match="each once"):
-        compare(Config(), [1, 1], tmp_path)
+        compare(Config(), {"ce": {}}, [1, 1], tmp_path)
+
+
+def test_methods_of_a_file_build_on_one_another(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("held: {regularizer: car, car: {absent: hold}}\ncrt: {stage2: held, retrain: crt, epochs: 2}\n")
+    job = Config(epochs=3, car=CAROptions(alpha=0.7))
+    results = compare(job, read_methods(str(file), tmp_path), [5], tmp_path / "runs", progress=False)
+    assert list(results) == ["held", "crt"]
+    held, crt = (Config.from_yaml(tmp_path / "runs" / f"{name}-seed5" / "config.yaml") for name in results)
+    assert (held.car.absent, held.car.alpha, held.seed) == ("hold", 0.7, 5)
+    assert (crt.sampler, crt.epochs, crt.seed) == ("class_balanced", 2, 5)
+    assert crt.stage2 == str(held.run_dir)
+    scores = [row["worst_class_accuracy"] for row in worst_first(table(results))]
+    assert scores == sorted(scores, reverse=True)
+    draw(results, tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("crt: {stage2: ce, retrain: crt}\nce: {}\n", "no method before it"),
+        ("ce: {lose: focal}\n", "lose in method 'ce' is not an option; did you mean loss"),
+        ("ce: focal\n", "must hold lines"),
+        ("../ce: {}\n", "must hold lines"),
+    ],
+)
+def test_bad_files_of_methods_are_refused(tmp_path, content, words):
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(InputError, match=words):
+        compare(Config(epochs=1), read_methods(str(file), tmp_path), [0], tmp_path / "runs", progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_file_of_the_field_names_what_there_is(tmp_path):
+    methods = read_methods("field", Path(__file__).parents[1] / "train" / "methods")
+    for name, options in methods.items():
+        if "stage2" not in options:
+            Config().with_options(options, name)
 
 
 def test_script_says_what_is_wrong(tmp_path):

@@ -20,13 +20,13 @@ from car_ext.config import Config
 from car_ext.datasets import Split, load
 from car_ext.engine import load_run, train
 from car_ext.errors import InputError
+from car_ext.samplers import build_sampler
 from car_ext.schedule import learning_rate
 
 
-def dropout_net(num_classes: int, channels: int) -> nn.Module:
+def dropout_net(channels: int) -> nn.Module:
     conv = nn.Conv2d(channels, 8, 3)
-    head = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 36, num_classes))
-    return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), head)
+    return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5))
 
 
 models._LOCAL["dropout_net"] = dropout_net  # both in the test and in the process that dies
@@ -93,7 +93,7 @@ def test_killed_runs_end_in_the_same_bits(finished, tmp_path):
     assert epoch == 4
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
-    assert any(name.startswith("regularizer.") for name in tensors) == (config.regularizer == "car")
+    assert ("objective.car.ema" in tensors) == (config.regularizer == "car")
     assert rows(config) == rows(whole)
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
 
@@ -111,10 +111,10 @@ def test_a_run_folder_holds_everything(finished):
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["test_worst"] == summary["worst_class_accuracy"]
     if config.regularizer == "car":
-        assert all(line["loss"] == pytest.approx(line["ce"] + 0.5 * line["sigma"], abs=1e-6) for line in lines)
+        assert all(line["loss"] == pytest.approx(line["base_loss"] + 0.5 * line["sigma"], abs=1e-6) for line in lines)
         assert all(line["sigma"] > 0 for line in lines)
     else:
-        assert all(line["sigma"] is None and line["loss"] == line["ce"] for line in lines)
+        assert all(line["sigma"] is None and line["loss"] == line["base_loss"] for line in lines)
 
 
 def test_tensorboard_events_are_readable(finished):
@@ -165,7 +165,7 @@ def test_resuming_with_other_data_is_refused(finished, tmp_path, monkeypatch):
     shutil.copytree(config.run_dir, copy.run_dir)
     (copy.run_dir / "summary.json").unlink()
     monkeypatch.setattr(engine.datasets, "load", lambda *args: load("digits", imbalance_ratio=2))
-    with pytest.raises(InputError, match="classes of digits have changed"):
+    with pytest.raises(InputError, match="classes of digits, or how many"):
         train(copy, progress=False)
 
 
@@ -235,8 +235,9 @@ def test_batches_do_not_depend_on_the_workers():
     split = Split(images, np.arange(50) % 5)
 
     def epoch(number: int, workers: int, augment: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        batches = loader.train_loader(split, 10, augment, 16, 0, workers, pin_memory=False)
-        batches.batch_sampler.set_epoch(number)
+        sampler = build_sampler("instance", split.targets, 16, 0)
+        batches = loader.train_loader(split, 10, augment, sampler, workers, pin_memory=False)
+        batches.batch_sampler.set_epoch(number, 2)
         return list(batches)
 
     for augment in ("crop-flip", "rrc"):
@@ -250,12 +251,26 @@ def test_batches_do_not_depend_on_the_workers():
 
 def test_every_image_comes_once_an_epoch_and_a_last_single_one_joins_its_neighbours():
     images = np.arange(33, dtype=np.uint8).reshape(33, 1, 1, 1).repeat(4, axis=1).repeat(4, axis=2)
-    batches = loader.train_loader(Split(images, np.arange(33)), 4, "none", 16, 0, 0, pin_memory=False)
+    sampler = build_sampler("instance", np.arange(33), 16, 0)
+    batches = loader.train_loader(Split(images, np.arange(33)), 4, "none", sampler, 0, pin_memory=False)
     seen = [(x[:, 0, 0, 0].tolist(), y.tolist()) for x, y in batches]
     assert [len(y) for _, y in seen] == [16, 17]
     assert len(batches) == 2
     assert all(x == y for x, y in seen)
     assert sorted(label for _, y in seen for label in y) == list(range(33))
+
+
+def test_an_image_drawn_again_is_augmented_anew():
+    images = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    split = Split(images, np.array([0] * 7 + [1]))  # class 1 has one image, which balance draws about four times
+    batches = loader.train_loader(
+        split, 10, "crop-flip", build_sampler("class_balanced", split.targets, 8, 0), 0, False
+    )
+    batches.batch_sampler.set_epoch(1, 1)
+    ((seen, targets),) = batches
+    rare = seen[targets == 1].flatten(1)
+    assert len(rare) > 2
+    assert len(rare.unique(dim=0)) == len(rare)
 
 
 def test_evaluation_sees_the_centre_in_order():

@@ -11,7 +11,7 @@ from car_ext.heads import build_head, logit_adjusted, tau_normalized
 from car_ext.registry import methods
 
 D, K, COUNTS = 6, 4, [50, 20, 5, 1]
-NAMES = ["linear", "cosine", "ncm", "lws", "disalign", "tau_norm", "logit_adjusted"]
+NAMES = ["linear", "cosine", "ncm", "finished", "lws", "disalign", "tau_norm", "logit_adjusted"]
 
 
 @pytest.fixture

@@ -67,6 +67,12 @@ def class_balanced(base, beta):
     return lambda z, y, h: w[y] * base(z, y, h)
 
 
+def reweighted(rho):
+    w = PI**-rho
+    w = w / w.sum() * K
+    return lambda z, y, h: w[y] * ce(z, y, h)
+
+
 def ldam(max_margin, scale, scaled=False):
     margins = 1 / np.sqrt(np.sqrt(N))
     margins = margins * max_margin / margins.max()
@@ -119,6 +125,8 @@ ADDITIVE = {
     "focal:gamma=1,form=sigmoid": sigmoid_focal(1),
     "cb_ce": class_balanced(ce, 0.9999),
     "cb_ce:beta=0": ce,
+    "reweighted": reweighted(1),
+    "reweighted:rho=1.2": reweighted(1.2),
     "cb_bce:beta=0.9": class_balanced(sigmoid_focal(0), 0.9),
     "cb_bce:form=softmax": class_balanced(softmax_bce, 0.9999),
     "cb_focal": class_balanced(sigmoid_focal(2), 0.9999),

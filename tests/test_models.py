@@ -9,15 +9,16 @@ from car_ext.errors import InputError
 from car_ext.models import Classifier, build_model
 
 K, MEAN, STD = 7, [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+COUNTS = [5] * K
 
 
 def build(name: str, size: int = 32, **options) -> Classifier:
     torch.manual_seed(0)
-    return build_model(name, K, size, 3, MEAN, STD, **options)
+    return build_model(name, COUNTS, size, 3, MEAN, STD, **options)
 
 
 def test_preprocessing_is_part_of_the_model():
-    model = Classifier(nn.Identity(), MEAN, STD)
+    model = Classifier(nn.Identity(), nn.Identity(), MEAN, STD)
     images = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8)
     expected = (images.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(model(images).double(), expected.permute(0, 3, 1, 2), atol=1e-6, rtol=1e-6)
@@ -57,9 +58,9 @@ def test_cifar_resnets_have_as_many_layers_as_their_name_says(depth):
 
 
 def test_cifar_resnet32_is_the_published_one():
-    model = build_model("cifar_resnet32", 10, 32, 3, MEAN, STD)
+    model = build_model("cifar_resnet32", [5] * 10, 32, 3, MEAN, STD)
     assert sum(parameter.numel() for parameter in model.parameters()) == 464154
-    std = model.backbone.fc.weight.std().item()
+    std = model.head.weight.std().item()
     assert std == pytest.approx((2 / 64) ** 0.5, rel=0.15)  # Kaiming normal
 
 
@@ -93,7 +94,7 @@ def test_patch_size_can_be_chosen():
 
 
 def test_grey_images():
-    model = build_model("resnet18", K, 16, 1, [0.5], [0.2])
+    model = build_model("resnet18", COUNTS, 16, 1, [0.5], [0.2])
     assert model.eval()(torch.zeros(1, 16, 16, 1, dtype=torch.uint8)).shape == (1, K)
 
 
@@ -120,7 +121,7 @@ def test_pretrained_weights_bring_their_statistics(monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **kw: create(name, **kw))
     model = build("resnet18", pretrained=True)
     assert model.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
-    grey = build_model("resnet18", K, 32, 1, [0.1], [0.1], pretrained=True)
+    grey = build_model("resnet18", COUNTS, 32, 1, [0.1], [0.1], pretrained=True)
     assert grey.mean.tolist() == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
 
 

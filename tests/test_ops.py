@@ -1,6 +1,7 @@
 """The CPU operator against the float64 oracle."""
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -220,12 +221,31 @@ def test_the_oracle_itself_by_hand():
     assert mass.tolist() == [1, 0, 0]
 
 
-def test_fallback_warns_once_and_agrees():
+def test_fallback_warns_once_and_agrees(monkeypatch):
+    # What a device without kernels runs, and what a CUDA kernel without code for its GPU calls.
+    monkeypatch.setattr(ops, "_warned", set())
     case = Case(4, 3)
-    ops._warned.clear()
     with pytest.warns(UserWarning, match="no kernel for cpu"):
-        sigma, grad, _ = case.run(ops._fallback)
-    true_sigma, true_grad, _ = case.oracle()
+        sigma, grad, state = case.run(torch.ops.car_ext.car_step_reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        case.run(torch.ops.car_ext.car_step_reference)
+    true_sigma, true_grad, true_state = case.oracle()
     assert torch.equal(sigma, true_sigma)
     assert torch.equal(grad, true_grad)
-    ops._warned.clear()
+    assert all(torch.equal(a, b) for a, b in zip(state, true_state, strict=True))
+
+
+def test_fallback_says_how_to_get_a_kernel(monkeypatch):
+    monkeypatch.setattr(ops, "_warned", set())
+    monkeypatch.setattr(ops._library, "CUDA_OBJECT", "_C_cuda.so")
+    monkeypatch.setattr(ops._library, "build_info", lambda: {"cuda_architectures": "8.0;9.0"})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
+    with pytest.warns(UserWarning, match=r"built for 8.0;9.0, this GPU is 12.0: .*TORCH_CUDA_ARCH_LIST=12.0 pip"):
+        ops._warn_of_fallback(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("name", ["car_step", "confusion", "confusion_backward", "spectral_norm"])
+def test_every_operator_has_a_reference_of_the_same_schema(name):
+    operator, reference = (getattr(torch.ops.car_ext, n).default._schema for n in (name, name + "_reference"))
+    assert str(reference) == str(operator).replace(name, name + "_reference", 1)

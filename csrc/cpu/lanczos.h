@@ -15,7 +15,7 @@ namespace car {
 
 template <class A>
 struct TopTriple {
-  double sigma = 0;
+  double sigma = 0;  // NaN where M or the start hold NaN or infinity, or numbers whose squares overflow
   double error = 0;  // estimated angle, in radians, between u and the true singular vector
   int64_t iterations = 0;
   std::vector<A> u, w;  // M w = sigma u, M^T u = sigma w, unit length; w = 0 when M = 0
@@ -51,15 +51,21 @@ TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int6
       apply(q_k, &t[static_cast<size_t>(k) * n], next.data());
       ++top.iterations;
       diagonal[k] = dot_of(q_k, next.data(), n);
+      if (!std::isfinite(diagonal[k])) {
+        top.sigma = std::numeric_limits<double>::quiet_NaN();
+        return top;
+      }
       if (k == 0 && !(diagonal[0] > floor)) {  // M = 0, as far as this type can tell
         top.error = 0;
         return top;
       }
       for (int i = k; i >= 0; --i)  // against every earlier vector: the process loses orthogonality by itself
         add_to(next.data(), -dot_of(&q[static_cast<size_t>(i) * n], next.data(), n), &q[static_cast<size_t>(i) * n], n);
-      off_diagonal[k] = std::sqrt(static_cast<double>(dot_of(next.data(), next.data(), n)));
+      scale_by(next.data(), static_cast<A>(1. / diagonal[0]), n);  // whose own square might leave A's range
+      const double rest = std::sqrt(static_cast<double>(dot_of(next.data(), next.data(), n)));
+      off_diagonal[k] = diagonal[0] * rest;
 
-      const bool exhausted = off_diagonal[k] <= 4 * std::numeric_limits<A>::epsilon() * diagonal[0];
+      const bool exhausted = rest <= 4 * std::numeric_limits<A>::epsilon();
       const bool last = exhausted || k + 1 == subspace || top.iterations == max_iterations;
       if (last || (k > 0 && (costly || k % 2 == 0))) {
         const RitzPair ritz = top_ritz_pair(diagonal, off_diagonal, k + 1, s);
@@ -79,7 +85,7 @@ TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int6
         }
       }
       std::copy(next.begin(), next.end(), &q[static_cast<size_t>(k + 1) * n]);
-      scale_by(&q[static_cast<size_t>(k + 1) * n], static_cast<A>(1. / off_diagonal[k]), n);
+      scale_by(&q[static_cast<size_t>(k + 1) * n], static_cast<A>(1. / rest), n);
     }
   }
   return top;

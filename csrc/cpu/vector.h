@@ -149,7 +149,8 @@ CAR_INLINE void scale(A* x, A factor, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-// One multiversioned entry a scalar type: target_clones does not apply to templates.
+// One multiversioned entry a scalar type: target_clones does not apply to templates. No operator uses them all.
+#pragma GCC diagnostic ignored "-Wunused-function"
 #define CAR_VECTOR_ENTRIES(A)                                                                                          \
   CAR_CLONES static bool surrogate_row(A* z, int64_t classes, int64_t y, const Surrogate<A>& o, RowStatistics<A>& row,  \
                                        A* e, A* g, A* v) {                                                             \

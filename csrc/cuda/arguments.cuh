@@ -99,6 +99,13 @@ struct OnChip {
 constexpr int64_t kAloneClasses = 128;  // up to here a block's own iteration is faster than waiting for the others
 constexpr int kRowsInPlace = 16;
 
+// Keeps up to `rows` rows of logits a block, as many as there is room for.
+template <class T, class A>
+void keep_rows(Plan& plan, int64_t rows, int64_t classes, int64_t limit) {
+  const int64_t free = limit - places_of<T, A>(plan, classes).bytes - 16;
+  plan.kept = std::max<int64_t>(0, std::min<int64_t>(rows, free / static_cast<int64_t>(classes * sizeof(T))));
+}
+
 // Cuts the work for `resident` blocks that can wait for each other (1 where none can) and `limit` bytes on chip each.
 template <class T, class A>
 Plan make_plan(int64_t samples, int64_t classes, int resident, int64_t limit) {
@@ -117,10 +124,16 @@ Plan make_plan(int64_t samples, int64_t classes, int resident, int64_t limit) {
   bool settled = (small && plan.together && settle(true, true, 1, classes)) || settle(false, true, 1, own);
   for (int64_t rows = std::min<int64_t>(4, own); !settled && rows > 0; --rows) settled = settle(false, true, 2, rows);
   settled = settled || settle(false, true, 0, kRowsInPlace) || settle(false, false, 0, kRowsInPlace);
-  if (plan.together) {
-    const int64_t row = classes * sizeof(T), free = limit - places_of<T, A>(plan, classes).bytes - 16;
-    plan.kept = std::max<int64_t>(0, std::min(share_of(samples, 0, plan.blocks).size(), free / row));
-  }
+  if (plan.together) keep_rows<T, A>(plan, share_of(samples, 0, plan.blocks).size(), classes, limit);
+  return plan;
+}
+
+// For blocks that do not iterate, `kept` rows of logits each.
+template <class T, class A>
+Plan plan_of_rows(int64_t kept, int64_t classes, int64_t limit) {
+  Plan plan{};
+  plan.tile_rows = kRowsInPlace;
+  keep_rows<T, A>(plan, kept, classes, limit);
   return plan;
 }
 
@@ -129,13 +142,16 @@ struct StepArguments {
   const T* logits;
   const int64_t* targets;
   const A* sample_weights;  // or null
-  const A* class_weights;
-  A* ema;  // (K, K), row = true class
-  int64_t* updates;
+  const A* class_weights;   // or null: all 1
+  A* ema;                   // (K, K), row = true class
+  int64_t* updates;         // or null: not counted
   A* direction;
   A* spectral_error;
   A* sigma;
-  T* grad;  // contiguous in the logits' shape
+  T* grad;                  // contiguous in the logits' shape
+  A* other_direction;       // (K) w, or null
+  A* mass;                  // (K) n_j, or null; written with the classes, read with `upstream`
+  const A* upstream;        // (K, K) of the gradient, row = true class, or null: u w^T of the iteration
   int64_t samples, classes, spatial, stride_n, stride_k, stride_s;
   A beta, gamma, inv_temperature;
   double beta_exact, tolerance;
@@ -162,8 +178,13 @@ struct StepArguments {
 template <class T, class A>
 int64_t lay_out(StepArguments<T, A>& a, A* memory) {
   int64_t used = 0;
-  const auto take = [&](int64_t count) { A* part = memory ? memory + used : nullptr; used += count; return part; };
-  const int64_t b = a.samples, k = a.classes, krylov = std::min<int64_t>(k, kMaxSubspace), shared = !a.plan.alone;
+  const auto take = [&](int64_t count) {
+    A* part = memory ? memory + used : nullptr;
+    used += count;
+    return part;
+  };
+  const int64_t b = a.samples, k = a.classes, krylov = std::min<int64_t>(k, kMaxSubspace);
+  const int64_t shared = a.plan.blocks > 0 && !a.plan.alone;  // without blocks there is no iteration
   a.row_top = take(b), a.row_scale = take(b), a.column_scale = take(k), a.coefficient = take(k);
   a.pull = take(k * shared), a.next = take(k * shared);
   a.basis = take(krylov * k * shared), a.images = take(krylov * k * shared);

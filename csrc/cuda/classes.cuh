@@ -49,7 +49,8 @@ __device__ inline Split split_of(int64_t rows, int64_t columns) {
 
 // How much each class's old column and its new samples count, to chip.keep and chip.entering; a warp a class.
 template <class T, class A>
-__device__ void weigh_classes(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members, Range own) {
+__device__ void weigh_classes(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members,
+                              Range own) {
   for (int64_t r = warp_id(); r < own.size(); r += warp_count()) {
     const int64_t j = own.from + r;
     double mass = 0;
@@ -58,13 +59,14 @@ __device__ void weigh_classes(const StepArguments<T, A>& a, const OnChip<T, A>& 
     mass = warp_sum(mass);
     if (lane_id() != 0) continue;
     const bool absent = !(mass > 0), held = absent && a.hold_absent;
-    const bool first = a.start_from_first_batch && a.updates[j] == 0;
-    const int64_t count = a.updates[j] + (held ? 0 : 1);
-    const A take = first ? A(1) : A(1) - a.beta;
-    const A scale = static_cast<A>(a.class_weights[j] / (a.debias ? filled_share(a.beta_exact, count) : 1.));
+    const int64_t past = a.updates ? a.updates[j] : 0, count = past + (held ? 0 : 1);
+    const bool first = a.start_from_first_batch && past == 0;
+    const A take = first ? A(1) : A(1) - a.beta, lambda = a.class_weights ? a.class_weights[j] : A(1);
+    const A scale = static_cast<A>(lambda / (a.debias ? filled_share(a.beta_exact, count) : 1.));
     chip.keep[r] = held ? A(1) : (first ? A(0) : a.beta);
     chip.entering[r] = absent ? 0. : take / mass;
-    a.updates[j] = count;
+    if (a.updates) a.updates[j] = count;
+    if (a.mass) a.mass[j] = static_cast<A>(mass);
     a.column_scale[j] = scale;
     a.coefficient[j] = absent || first ? A(0) : static_cast<A>(take * scale / mass);
   }
@@ -72,7 +74,8 @@ __device__ void weigh_classes(const StepArguments<T, A>& a, const OnChip<T, A>& 
 
 // row[i] += factor * v_i of sample q, for a warp's columns.
 template <class T, class A>
-__device__ void add_sample(const StepArguments<T, A>& a, int64_t q, int64_t j, A factor, Range columns, A* __restrict__ row) {
+__device__ void add_sample(const StepArguments<T, A>& a, int64_t q, int64_t j, A factor, Range columns,
+                           A* __restrict__ row) {
   const Row<T> logits = row_of(a, q);
   const Sample<A> sample = sample_of(a, q, logits);
   const T* __restrict__ z = logits.z;
@@ -87,8 +90,8 @@ __device__ void add_sample(const StepArguments<T, A>& a, int64_t q, int64_t j, A
 // Brings the columns of `own` up to date in a.ema. `rows` holds them already: a.ema itself, or a copy on chip that is
 // brought up to date as well.
 template <class T, class A>
-__device__ void update_classes(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members, Range own,
-                               A* rows) {
+__device__ void update_classes(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members,
+                               Range own, A* rows) {
   weigh_classes(a, chip, members, own);
   __syncthreads();
   // Short runs of columns: the samples of a frequent class are then shared by many warps.
@@ -100,7 +103,7 @@ __device__ void update_classes(const StepArguments<T, A>& a, const OnChip<T, A>&
     const A keep = chip.keep[r];
     if (keep != A(1)) {
 #pragma unroll 8
-      for (int64_t i = columns.from + lane_id(); i < columns.to; i += 32) row[i] *= keep;
+      for (int64_t i = columns.from + lane_id(); i < columns.to; i += 32) row[i] = keep > 0 ? keep * row[i] : A(0);
     }
     for (int64_t first = 0; chip.entering[r] > 0 && first < members.count; first += 32) {
       const int64_t n = first + lane_id();
@@ -120,11 +123,19 @@ __device__ void update_classes(const StepArguments<T, A>& a, const OnChip<T, A>&
 
 // The same for any number of classes, in place.
 template <class T, class A>
-__device__ void update_in_place(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members, Range own) {
+__device__ void update_in_place(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const Members& members,
+                                Range own) {
   for (int64_t from = own.from; from < own.to; from += a.plan.tile_rows) {
     const Range rows{from, from + a.plan.tile_rows < own.to ? from + a.plan.tile_rows : own.to};
     update_classes(a, chip, members, rows, a.ema + from * a.classes);
   }
+}
+
+// A matrix of samples that cannot all be used is no mean of them.
+template <class T, class A>
+__device__ void spoil_if_unusable(const StepArguments<T, A>& a, const OnChip<T, A>& chip, Range own) {
+  if (!any_unusable(a, chip.scratch->counts)) return;
+  for (int64_t i = own.from * a.classes + threadIdx.x; i < own.to * a.classes; i += blockDim.x) a.ema[i] = A(NAN);
 }
 
 }  // namespace car

@@ -35,6 +35,15 @@ __device__ bool is_usable(const StepArguments<T, A>& a, int64_t q) {
   return takes_part(a, q) && a.row_top[q] == a.row_top[q];
 }
 
+// A sample with NaN or +inf logits, or of no class there is. Every thread of the block gets the answer.
+template <class T, class A>
+__device__ bool any_unusable(const StepArguments<T, A>& a, int* slots) {
+  int bad = 0;
+  for (int64_t q = threadIdx.x; q < a.samples; q += blockDim.x)
+    bad += a.targets[q] != a.ignore_index && !is_usable(a, q);
+  return block_sum(bad, slots) > 0;
+}
+
 template <class T, class A>
 __device__ A weight_of(const StepArguments<T, A>& a, int64_t q) {
   return a.sample_weights ? a.sample_weights[q] : A(1);
@@ -61,7 +70,8 @@ __device__ Sample<A> sample_of(const StepArguments<T, A>& a, int64_t q, const Ro
 
 // p_i and g_i (car_math.h) of one element, i any class.
 template <class T, class A>
-__device__ void probability_and_gate(const StepArguments<T, A>& a, const Sample<A>& s, A z_i, bool is_true, A& p, A& g) {
+__device__ void probability_and_gate(const StepArguments<T, A>& a, const Sample<A>& s, A z_i, bool is_true, A& p,
+                                     A& g) {
   const A e = exponential((z_i - s.top) * a.inv_temperature);
   p = is_true && !a.softmax_over_all ? A(0) : e * s.scale;
   if (is_true) g = 0;
@@ -75,8 +85,8 @@ __device__ bool rows_are_wide(const StepArguments<T, A>& a) {
   return a.classes > 4 * 32 && (a.samples <= 4 * static_cast<int64_t>(gridDim.x) || a.classes > 4096);
 }
 
-// Calls work(q, slot): the group's rows in turn, with the place each may be kept at. A block's rows are neighbours, which
-// in dense prediction share cache lines.
+// Calls work(q, slot): the group's rows in turn, with the place each may be kept at. A block's rows are neighbours,
+// which in dense prediction share cache lines.
 template <bool Wide, class T, class A, class Work>
 __device__ void for_each_row(const StepArguments<T, A>& a, const Work& work) {
   const Range own = share_of(a.samples, blockIdx.x, gridDim.x);
@@ -125,19 +135,23 @@ __device__ void row_statistics(const StepArguments<T, A>& a, const OnChip<T, A>&
   });
 }
 
-// u and pull (coefficient_j * w_j) from the iteration: d sigma / d logits.
+// d sigma / d logits with u and pull (coefficient_j * w_j) from the iteration, or the gradient of the batch's matrix
+// against a.upstream: each class then has a u of its own and enters with 1 / n_j.
 template <bool Wide, class T, class A>
-__device__ void gradient(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const A* u, const A* pull) {
+__device__ void gradient(const StepArguments<T, A>& a, const OnChip<T, A>& chip, const A* direction, const A* pull) {
   for_each_row<Wide>(a, [&](int64_t q, int64_t slot) {
     T* out = a.grad + q / a.spatial * a.classes * a.spatial + q % a.spatial;
     const int64_t y = a.targets[q];
     const bool usable = is_usable(a, q);
-    const A c = usable ? pull[y] * weight_of(a, q) : A(0);
+    A c = usable ? weight_of(a, q) : A(0);
+    if (c != 0) c = !a.upstream ? c * pull[y] : (a.mass[y] > 0 ? c / a.mass[y] : A(0));
     if (c == 0) {  // the whole group agrees
       const A blank = usable || y == a.ignore_index ? A(0) : A(NAN);
-      for (int64_t i = group_lane<Wide>(); i < a.classes; i += group_size<Wide>()) out[i * a.spatial] = static_cast<T>(blank);
+      for (int64_t i = group_lane<Wide>(); i < a.classes; i += group_size<Wide>())
+        out[i * a.spatial] = static_cast<T>(blank);
       return;
     }
+    const A* u = a.upstream ? a.upstream + y * a.classes : direction;
     const T* kept = kept_row(a, chip, slot);
     const Row<T> row = kept ? Row<T>{kept, 1} : row_of(a, q);
     const Sample<A> sample = sample_of(a, q, row);

@@ -92,7 +92,8 @@ __device__ void product(const Team<T, A>& team, A* images, bool first, const Mem
   const auto tile_at = [&](int64_t from) { return Range{from, from + rows < team.own.to ? from + rows : team.own.to}; };
   const auto place_of = [&](int64_t from) {
     if (buffers == 0) return a.ema + from * n;
-    return chip.tile + (from - team.own.from) / rows % buffers * a.places.tile_stride + alignment_shift(a.ema + from * n);
+    const int64_t buffer = (from - team.own.from) / rows % buffers;
+    return chip.tile + buffer * a.places.tile_stride + alignment_shift(a.ema + from * n);
   };
   const auto fetch = [&](int64_t from) {
     if (buffers == 0 || from >= team.own.to || (buffers == 1 && !first)) return;
@@ -143,11 +144,12 @@ __device__ void enter_basis(const Team<T, A>& team, int k, A length) {
   __syncthreads();
 }
 
+// Squares are taken of q / size, so that they stay in A's range where those of q might not.
 template <class T, class A>
-__device__ A length_of_q(const Team<T, A>& team) {
+__device__ A length_of_q(const Team<T, A>& team, A size = 1) {
   A square = 0;
-  for (int64_t i = threadIdx.x; i < team.a.classes; i += blockDim.x) square += team.q[i] * team.q[i];
-  return sqrt(block_sum(square, team.chip.scratch->slots));
+  for (int64_t i = threadIdx.x; i < team.a.classes; i += blockDim.x) square += (team.q[i] / size) * (team.q[i] / size);
+  return size * sqrt(block_sum(square, team.chip.scratch->slots));
 }
 
 // Where the iteration starts. Called before the launch's first wait: some block may write `direction` after its last.
@@ -169,7 +171,8 @@ __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
 
   double sigma = 0, error = 0;
   int64_t iterations = 0;
-  int used = 0;  // basis vectors in the answer; 0 where M = 0
+  int used = 0;  // basis vectors in the answer; 0 where M = 0 or not finite
+  bool finite = true;
   for (bool done = false; !done;) {  // one pass a Krylov space; a second one only if the first was not enough
     enter_basis(team, 0, length_of_q(team));
     for (int k = 0; k < subspace; ++k) {
@@ -188,7 +191,8 @@ __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
       }
       __syncthreads();
       const A along = m->overlap[k];
-      if (k == 0 && !(along > floor)) {  // M = 0, as far as this type can tell
+      finite = along - along == 0;
+      if (!finite || (k == 0 && !(along > floor))) {  // M = 0, as far as this type can tell
         done = true;
         used = 0;
         break;
@@ -199,12 +203,12 @@ __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
         for (int e = k; e >= 0; --e) rest -= m->overlap[e] * team.basis[e * n + i];
         team.q[i] = rest;
       }
-      const A rest = length_of_q(team);
+      const A scale = k == 0 ? along : static_cast<A>(m->diagonal[0]), rest = length_of_q(team, scale);
       if (threadIdx.x == 0) {
         m->diagonal[k] = along;
         m->off_diagonal[k] = rest;
       }
-      const bool exhausted = rest <= 4 * epsilon * (k == 0 ? along : m->diagonal[0]);
+      const bool exhausted = rest <= 4 * epsilon * scale;
       const bool last = exhausted || k + 1 == subspace || iterations == a.max_iterations;
       if (last || k >= 2) {
         top_ritz_pair_by_block(m, k + 1);
@@ -236,16 +240,15 @@ __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
     if (used > 0 && (a.plan.alone ? blockIdx.x == 0 : team.owns(i))) a.direction[i] = u;
   }
   for (int64_t j = team.own.from + threadIdx.x; j < team.own.to; j += blockDim.x) {
-    A w = 0;
+    A w = finite ? A(0) : A(NAN);  // w = 0 where M = 0
     for (int e = 0; e < used; ++e) w += static_cast<A>(m->s[e] / sigma) * team.images[e * n + j];
-    team.pull[j] = a.coefficient[j] * w;  // w = 0 where M = 0
+    team.pull[j] = a.coefficient[j] * w;
+    if (a.other_direction && (!a.plan.alone || blockIdx.x == 0)) a.other_direction[j] = w;
   }
   if (blockIdx.x == 0) {
-    int bad = 0;
-    for (int64_t q = threadIdx.x; q < a.samples; q += blockDim.x) bad += a.targets[q] != a.ignore_index && !is_usable(a, q);
-    bad = block_sum(bad, m->counts);
+    const bool bad = any_unusable(a, m->counts);
     if (threadIdx.x == 0) {
-      *a.sigma = bad > 0 ? A(NAN) : static_cast<A>(used > 0 ? sigma : 0.);
+      *a.sigma = bad || !finite ? A(NAN) : static_cast<A>(used > 0 ? sigma : 0.);
       *a.spectral_error = static_cast<A>(error);
     }
   }

@@ -6,7 +6,7 @@
 #include "../../csrc/cuda/kernel.cuh"
 
 #define INSTANCE(T, A) \
-  template __global__ void car::car_step_kernel<T, A>(const __grid_constant__ car::StepArguments<T, A>, car::Phase);
+  template __global__ void car::car_step_kernel<T, A>(const __grid_constant__ car::StepArguments<T, A>, unsigned);
 INSTANCE(float, float)
 INSTANCE(__half, float)
 INSTANCE(__nv_bfloat16, float)

@@ -1,0 +1,43 @@
+"""Every method that has a name here, and the table of them that the documentation shows."""
+
+from car_ext import contrast, heads, losses, registry, regularizer, samplers, stage2, weight_regularizers
+from car_ext.augment import mix
+from car_ext.left_out import LEFT_OUT
+
+REGISTERING = (losses, regularizer, weight_regularizers, heads, samplers, mix, contrast, stage2)  # by being imported
+FLAGS = {
+    "loss": "--loss",
+    "regularizer": "--regularizer",
+    "head": "--head",
+    "sampler": "--sampler",
+    "mix": "--mix",
+    "contrast": "--contrast",
+    "stage2": "--stage2 RUN --retrain",
+}
+
+
+def names(kind: str) -> str:
+    """The names of one kind, for a line of help."""
+    return ", ".join(registry.methods(kind))
+
+
+def markdown() -> str:
+    """Every method: flag with its options and their defaults, source, formula, a published number, remarks.
+
+    At the end those that are not here, and why.
+    """
+    lines = []
+    for kind, flag in FLAGS.items():
+        lines += [f"## `{flag}`", "", "| name: options | method | formula | published | remarks |", "| --- " * 5 + "|"]
+        for method in registry.methods(kind).values():
+            options = ",".join(f"{key}={_plain(value)}" for key, value in registry.options(method).items())
+            word = f"`{method.name}{':' if options and kind != 'stage2' else ''}{options}`"
+            cells = (word, f"{method.title}. {method.source}", f"`{method.formula}`", method.published, method.notes)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in LEFT_OUT.items()), ""]
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
