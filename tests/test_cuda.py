@@ -163,7 +163,10 @@ def test_near_degenerate_top_values(classes):
 def test_a_matrix_of_low_rank_exhausts_the_iteration(classes):
     # What a first step with few samples gives: after `samples` basis vectors only rounding is left to iterate on.
     for samples, seed in itertools.product([1, 2, 3, 5, 8], range(8)):
-        assert_matches_oracle(case_of(samples, classes, cold=True, seed=seed), ops.car_step)
+        case = case_of(samples, classes, cold=True, seed=seed)
+        (sigma, grad, _), (true_sigma, true_grad, _) = case.run(ops.car_step), case.oracle()
+        assert relative(sigma, true_sigma) <= 3e-6
+        assert relative(grad, true_grad) <= 2e-3
 
 
 def spoil_with_nan(case):
@@ -220,8 +223,8 @@ def test_a_replayed_graph_advances_the_state_as_eager_calls_do(shape):
     batches = [tuple(t.to(DEVICE) for t in batch_of(*shape, seed=seed)) for seed in range(4)]
     ops.car_step(*case.arguments())  # loads the kernel, which capture would not allow
 
-    captured, eager = case.arguments(), case.arguments()
-    logits, targets = captured[:2] = [t.clone() for t in captured[:2]]
+    logits, targets = case.logits.clone(), case.targets.clone()
+    captured, eager = (logits, targets, *case.arguments()[2:]), case.arguments()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         sigma, grad = ops.car_step(*captured)
