@@ -42,6 +42,7 @@ class Work:
     call: Call
     steps: int = 1
     in_graph: bool = False
+    keeps: object = None  # what must stay alive: a graph does not hold the tensors it reads and writes
 
 
 def seconds(call: Call, device: str, repeats: int = 1) -> float:
@@ -79,7 +80,7 @@ def captured(calls: Iterable[Call], device: str) -> Work:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         one_by_one()
-    return Work(graph.replay, len(calls), in_graph=True)
+    return Work(graph.replay, len(calls), in_graph=True, keeps=calls)
 
 
 def in_turns(work: dict[str, Work], device: str, budget: float, least: int = 5) -> dict[str, Spread]:
