@@ -14,6 +14,17 @@ FLAGS = {
     "contrast": "--contrast",
     "stage2": "--stage2 RUN --retrain",
 }
+TESTS = {
+    "loss": "test_losses.py",
+    "regularizer": "test_weight_regularizers.py",
+    "head": "test_heads.py",
+    "sampler": "test_samplers.py",
+    "mix": "test_mix.py",
+    "contrast": "test_contrast.py",
+    "stage2": "test_field.py",
+}
+CAR_TESTS = "test_ops.py, test_regularizer.py"
+COLUMNS = ("name: options", "method", "formula", "test", "published", "remarks")
 
 
 def names(kind: str) -> str:
@@ -28,11 +39,13 @@ def markdown() -> str:
     """
     lines = []
     for kind, flag in FLAGS.items():
-        lines += [f"## `{flag}`", "", "| name: options | method | formula | published | remarks |", "| --- " * 5 + "|"]
+        lines += [f"## `{flag}`", "", f"| {' | '.join(COLUMNS)} |", "| --- " * len(COLUMNS) + "|"]
         for method in registry.methods(kind).values():
             options = ",".join(f"{key}={_plain(value)}" for key, value in registry.options(method).items())
             word = f"`{method.name}{':' if options and kind != 'stage2' else ''}{options}`"
-            cells = (word, f"{method.title}. {method.source}", f"`{method.formula}`", method.published, method.notes)
+            test = CAR_TESTS if method.name == "car" else TESTS[kind]
+            method_cell, formula = f"{method.title}. {method.source}", f"`{method.formula}`"
+            cells = (word, method_cell, formula, test, method.published, method.notes)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in LEFT_OUT.items()), ""]
