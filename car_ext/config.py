@@ -123,6 +123,12 @@ class Config:
         "auto is none for digits, crop-flip up to 96 pixels, rrc above",
         choices=("auto", *AUGMENTATIONS),
     )
+    view_augment: str = _option(
+        "auto",
+        "data",
+        "augmentation of the further views that --contrast compares; auto is crop for digits, else simclr",
+        choices=("auto", *AUGMENTATIONS[1:]),
+    )
     cache_gb: float | None = _option(
         None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
     )
@@ -143,6 +149,7 @@ class Config:
     head: str = _option("linear", "method", f"classifier on top of the features; {names('head')}")
     sampler: str = _option("instance", "method", f"how training images are drawn; {names('sampler')}")
     mix: str = _option("none", "method", f"how images are mixed; {names('mix')}")
+    contrast: str = _option("none", "method", f"how several views of each image are compared; {names('contrast')}")
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
 
     stage2: str | None = _option(
@@ -205,11 +212,13 @@ class Config:
             raise InputError(f"min_lr is {self.min_lr}, above the peak lr of {self.lr}; lower it.")
         if self.retrain and not self.stage2:
             raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
+        if self.stage2 and self.contrast != "none":
+            raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
 
     @property
     def method(self) -> str:
         """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
-        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none"}
+        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
 
@@ -293,7 +302,7 @@ def _first_stage(values: Mapping[str, Any]) -> dict[str, Any]:
     if not values.get("stage2"):
         return {}
     taken = _read_yaml(Path(values["stage2"]) / "config.yaml")
-    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch"):
+    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch", "contrast"):
         taken.pop(own, None)
     if name := values.get("retrain"):
         method, _ = registry.parse("stage2", name)
