@@ -8,10 +8,11 @@ from pathlib import Path
 from car_ext.datasets import digits, folder
 from car_ext.datasets.cache import cached_bytes, decode_all, default_cache_bytes
 from car_ext.datasets.folder import LazyImages
+from car_ext.datasets.holdout import hold_out
 from car_ext.datasets.split import Images, LongTailedData, Split
 from car_ext.errors import InputError
 
-__all__ = ["Images", "LazyImages", "LongTailedData", "Split", "load"]
+__all__ = ["Images", "LazyImages", "LongTailedData", "Split", "hold_out", "load"]
 
 BUILT_IN = {"digits": digits.load}
 
