@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from car_ext.errors import InputError
@@ -23,6 +23,9 @@ ROWS = {
     "few": "few",
     "worst-class ratio": "worst_class_ratio",
 }
+
+SIDE_BY_SIDE = 4  # so many methods fit beside one another
+BELOW_ONE_ANOTHER = ("overall", "worst class", "rarest three", "many", "medium", "few")
 
 
 def run(main: Callable[[], int | None]) -> int:
@@ -59,13 +62,19 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
             is shown as mean ± standard deviation.
         title: a line above the table.
     """
-    table = Table("accuracy in %", box=SIMPLE, title=_text(title) if title else None)
-    for name in summaries_by_name:
-        table.add_column(_text(name), justify="right", overflow="fold")
+    table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
     columns = [[runs] if isinstance(runs, Mapping) else runs for runs in summaries_by_name.values()]
-    for row, key in ROWS.items():
-        cells = [_cell([summary[key] for summary in runs]) for runs in columns]
-        table.add_row(row, *cells, style="bold" if key == "worst_class_accuracy" else None)
+    cells = {row: [_cell([summary[key] for summary in runs]) for runs in columns] for row, key in ROWS.items()}
+    if len(columns) <= SIDE_BY_SIDE:
+        for name in summaries_by_name:
+            table.add_column(_text(name), justify="right", overflow="fold")
+        for row, key in ROWS.items():
+            table.add_row(row, *cells[row], style="bold" if key == "worst_class_accuracy" else None)
+    else:
+        for row in BELOW_ONE_ANOTHER:
+            table.add_column(row, justify="right")
+        for name, *line in zip(summaries_by_name, *(cells[row] for row in BELOW_ONE_ANOTHER), strict=True):
+            table.add_row(_text(name), *line)
     Console().print(table)
 
 

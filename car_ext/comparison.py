@@ -1,7 +1,7 @@
 """The same job by several methods and over several seeds: what each does to the worst class."""
 
 import dataclasses
-import itertools
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +25,9 @@ SCORES = (
     "few",
     "worst_class_ratio",
 )
+
+LINES = 4  # methods that can be told apart in one plot of lines
+COLOURS = ("#9aa0a6", "#d1495b", "#2a9d8f", "#e9c46a")
 
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
@@ -73,7 +76,7 @@ def compare(
             job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
             results.setdefault(name, []).append(train(job, progress=progress))
             if name in exported:
-                summary, _ = evaluate(to_onnx(run_dir), config.data, progress=progress)
+                summary, _ = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
                 results.setdefault(f"{name}, onnxruntime", []).append(summary)
     return results
 
@@ -116,22 +119,34 @@ def markdown(rows: list[dict]) -> str:
 
 
 def draw(results: dict[str, list[dict]], path: Path) -> None:
-    """Accuracy of every class, most frequent first, one line a method, mean over the seeds; a PNG or SVG."""
+    """A picture of the comparison, means over the seeds; a PNG or SVG.
+
+    A few methods: the accuracy of every class, most frequent first, one line a method. More: overall and worst-class
+    accuracy of each, one row a method.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     trained = {name: summaries for name, summaries in results.items() if "provider" not in summaries[0]}
+    figure = plt.figure(
+        figsize=(8, 3.6 if len(trained) <= LINES else 1 + 0.28 * len(trained)), dpi=150, layout="constrained"
+    )
+    (_draw_classes if len(trained) <= LINES else _draw_methods)(figure.add_subplot(), trained)
+    summaries = next(iter(trained.values()))
+    figure.axes[0].set_title(f"{summaries[0]['data']}: mean over {len(summaries)} seed(s)", fontsize=10)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _draw_classes(axes, trained: dict[str, list[dict]]) -> None:
     counts = next(iter(trained.values()))[0]["class_counts"]
     order = sorted(counts, key=counts.get, reverse=True)
-    figure, axes = plt.subplots(figsize=(8, 3.6), dpi=150, layout="constrained")
-    colours = ["#9aa0a6", "#d1495b", *mpl.color_sequences["tab20"]]
-    for (method, summaries), colour, marker in zip(trained.items(), colours, itertools.cycle("so^vDPX"), strict=False):
+    for (method, summaries), colour, marker in zip(trained.items(), COLOURS, "sov^", strict=False):
         per_class = [[summary["per_class_accuracy"][name] or 0.0 for name in order] for summary in summaries]
         means = [100 * statistics.mean(column) for column in zip(*per_class, strict=True)]
-        worst = statistics.mean(summary["worst_class_accuracy"] for summary in summaries)
-        label = f"{method}: worst class {100 * worst:.1f} %"
+        label = f"{method}: worst class {100 * _mean_of(summaries, 'worst_class_accuracy'):.1f} %"
         axes.plot(range(len(order)), means, color=colour, marker=marker, markersize=5, label=label)
     bars = axes.twinx()
     bars.bar(range(len(order)), [counts[name] for name in order], color="#4a7fb0", alpha=0.15)
@@ -144,9 +159,24 @@ def draw(results: dict[str, list[dict]], path: Path) -> None:
     if len(order) <= 20:
         axes.set_xticks(range(len(order)), [f"{name[:12]}\n{counts[name]}" for name in order], fontsize=8)
     axes.set_xlabel("class, with its training images" if len(order) <= 20 else "classes, most frequent first")
-    axes.set_title(f"{next(iter(trained.values()))[0]['data']}: mean over {len(summaries)} seed(s)", fontsize=10)
     axes.legend(loc="lower left", frameon=False)
     axes.spines["top"].set_visible(False)
     bars.spines["top"].set_visible(False)
-    figure.savefig(path)
-    plt.close(figure)
+
+
+def _draw_methods(axes, trained: dict[str, list[dict]]) -> None:
+    scores = ("worst_class_accuracy", "overall_accuracy")
+    means = {name: [100 * _mean_of(summaries, key) for key in scores] for name, summaries in trained.items()}
+    order = sorted(means, key=means.get)
+    worst, overall = zip(*(means[name] for name in order), strict=True)
+    colours = [COLOURS[1] if "car" in re.split(r"\W", name) else COLOURS[0] for name in order]
+    axes.barh(order, worst, color=colours, height=0.6, label="worst class (red: with CAR)")
+    axes.scatter(overall, order, color="#1d3557", s=18, zorder=3, label="overall")
+    axes.set_xlabel("test accuracy, %")
+    axes.set_xlim(0, None)
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _mean_of(summaries: list[dict], key: str) -> float:
+    return statistics.mean(summary[key] or 0.0 for summary in summaries)

@@ -16,6 +16,7 @@ import yaml
 
 from car_ext import registry
 from car_ext.augment.images import AUGMENTATIONS
+from car_ext.datasets import NAMES, PROFILES, SELECTIONS, DataOptions
 from car_ext.errors import InputError
 from car_ext.field import names
 from car_ext.values import convert
@@ -87,10 +88,34 @@ class Config:
     what would be allowed. ``None`` means "decide from the data, the model or the machine".
     """
 
-    data: str = _option("digits", "data", "digits (built in), or a folder or .zip of images")
+    data: str = _option(
+        "digits",
+        "data",
+        f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
+        "parquet files, or a .txt file of lines 'path label'",
+    )
+    data_root: str | None = _option(
+        None, "data", "folder with a benchmark's files, or to which the paths of a .txt file are relative"
+    )
+    test_list: str | None = _option(None, "data", "the test images, where --data is a .txt file")
+    label_column: str | None = _option(None, "data", "column of the labels, where parquet files have several")
+    download: bool = _option(
+        False, "data", "fetch cifar10 or cifar100 into --data-root unless there", changes_result=False
+    )
     imbalance_ratio: float | None = _option(
         None, "data", "largest over smallest class count, which the training set is cut to", low=1
     )
+    profile: str = _option(
+        "exp", "data", "how class counts fall: exponentially, or in one step in the middle", choices=PROFILES
+    )
+    selection: str | None = _option(
+        None,
+        "data",
+        "which images of a class stay: the first after a seeded shuffle, or the first; default: seeded for the "
+        "benchmarks, else first",
+        choices=SELECTIONS,
+    )
+    selection_seed: int = _option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
     img_size: int | None = _option(None, "data", "side of the square the network sees, in pixels", low=4)
     augment: str = _option(
         "auto",
@@ -107,6 +132,12 @@ class Config:
         below=1,
     )
     test_flip: bool = _option(False, "data", "score the mean of the logits of an image and of its mirror image")
+    view_augment: str = _option(
+        "auto",
+        "data",
+        "augmentation of the further views that --contrast compares; auto is crop for digits, else simclr",
+        choices=("auto", *AUGMENTATIONS[1:]),
+    )
     cache_gb: float | None = _option(
         None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
     )
@@ -127,6 +158,7 @@ class Config:
     head: str = _option("linear", "method", f"classifier on top of the features; {names('head')}")
     sampler: str = _option("instance", "method", f"how training images are drawn; {names('sampler')}")
     mix: str = _option("none", "method", f"how images are mixed; {names('mix')}")
+    contrast: str = _option("none", "method", f"how several views of each image are compared; {names('contrast')}")
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
 
     stage2: str | None = _option(
@@ -204,11 +236,13 @@ class Config:
             )
         if self.retrain and not self.stage2:
             raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
+        if self.stage2 and self.contrast != "none":
+            raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
 
     @property
     def method(self) -> str:
         """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
-        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none"}
+        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
 
@@ -217,6 +251,11 @@ class Config:
         """After which epochs the rate falls by ``step_factor``; none for a cosine."""
         words = (self.step_epochs or "").split(",") if self.schedule == "step" else []
         return [convert(word, int, "step_epochs") for word in words]
+
+    @property
+    def data_options(self) -> DataOptions:
+        """Where the data's files are and how they are cut."""
+        return DataOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)})
 
     @property
     def run_dir(self) -> Path:
@@ -294,7 +333,7 @@ def _first_stage(values: Mapping[str, Any]) -> dict[str, Any]:
     if not values.get("stage2"):
         return {}
     taken = _read_yaml(Path(values["stage2"]) / "config.yaml")
-    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch"):
+    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch", "contrast"):
         taken.pop(own, None)
     if name := values.get("retrain"):
         method, _ = registry.parse("stage2", name)

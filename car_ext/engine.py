@@ -22,6 +22,7 @@ from car_ext import checkpoint, datasets, metrics
 from car_ext.augment.images import LARGEST_CROP
 from car_ext.augment.mix import Mixed, build_mix
 from car_ext.config import Config
+from car_ext.contrast import build_contrast
 from car_ext.errors import InputError
 from car_ext.heads import NearestClassMean, build_head
 from car_ext.loader import test_loader, train_loader
@@ -130,18 +131,27 @@ class _Job:
         if isinstance(self.model.head, NearestClassMean):
             features = train if self.cached else self._features_of(train)
             self.model.head.fit(torch.from_numpy(features.images), torch.from_numpy(features.targets))
+        contrast = None
+        if config.contrast != "none":
+            contrast = build_contrast(config.contrast, self.data.class_counts, self.model)
         self.objective = Objective(
-            config.loss, config.regularizer, self.data.class_counts, dataclasses.asdict(config.car), config.drw_epoch
+            config.loss,
+            config.regularizer,
+            self.data.class_counts,
+            dataclasses.asdict(config.car),
+            config.drw_epoch,
+            contrast,
         ).to(self.device)
-        self.objective.check(self.model.head)
         self.mix = None if config.mix == "none" else build_mix(config.mix, self.data.class_counts)
+        self.objective.check(self.model.head, self.mix)
         if self.mix and self.cached:
             raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
         if config.test_flip and self.cached:
             raise InputError("--test-flip mirrors images, but this second stage sees features; add --bn train.")
-        self.optimizer = _optimizer(config, self.model)
+        self.optimizer = _optimizer(config, self.model, self.objective)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp is torch.float16)
-        self.train_batches = self._training_batches(train, config.sampler, config.seed)
+        views = contrast.views if contrast else 0
+        self.train_batches = self._training_batches(train, config.sampler, config.seed, views)
         self.partner_batches = None
         if self.mix and self.mix.partner_sampler:
             seed = derive("partner", config.seed)
@@ -301,12 +311,12 @@ class _Job:
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
         for step, (batch, partner) in enumerate(zip(batches, partners, strict=False)):
             rate = rate_of_step((epoch - 1) * steps + step, steps, config)
-            images, targets = self._to_device(*batch)
+            images, targets, *views = self._to_device(*batch)
             if self.mix:
                 partner = partner and self._to_device(*partner)
                 targets = self.mix(images, targets, mixing, partner, epoch, config.epochs)
                 images = targets.images
-            rows.append(self._step(images, targets, rate))
+            rows.append(self._step(images, targets, rate, *views))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)
@@ -327,22 +337,25 @@ class _Job:
     def _to_device(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
 
-    def _step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float) -> Tensor:
+    def _step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float, views: Tensor | None = None) -> Tensor:
         """One update; the batch's sums of loss, base loss, sigma and correct predictions, float32 (4,)."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
             with torch.set_grad_enabled(not self.config.stage2):
-                features = inputs if self.cached else self.model.features(inputs)
+                if views is not None:
+                    features, views = self.objective.contrast.encode(self.model, inputs, views)
+                else:
+                    features = inputs if self.cached else self.model.features(inputs)
             logits = self.model.head(features)
         logits = logits.float()
-        terms = self.objective(logits, targets, features.float(), self.model.head)
+        terms = self.objective(logits, targets, features.float(), self.model.head, views)
         if terms.loss.requires_grad:  # not where the head has nothing to train
             self.optimizer.zero_grad()
             self.scaler.scale(terms.loss).backward()
             if self.config.clip_grad:
                 self.scaler.unscale_(self.optimizer)
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+                torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.clip_grad)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         labels = targets.targets if isinstance(targets, Mixed) else targets
@@ -369,11 +382,14 @@ class _Job:
             torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), self.data.num_classes
         )
 
-    def _training_batches(self, split: datasets.Split, sampler: str, seed: int) -> DataLoader:
+    def _training_batches(self, split: datasets.Split, sampler: str, seed: int, views: int = 0) -> DataLoader:
         config = self.config
         drawn = build_sampler(sampler, split.targets, config.batch_size, seed)
-        pin_memory = self.device.type == "cuda"
-        return train_loader(split, self._side, self.augment, drawn, _workers(config, split), pin_memory)
+        view_augment = config.view_augment
+        if view_augment == "auto":
+            view_augment = "crop" if config.data == "digits" else "simclr"
+        workers, pin_memory = _workers(config, split), self.device.type == "cuda"
+        return train_loader(split, self._side, self.augment, drawn, workers, pin_memory, views, view_augment)
 
     def _evaluation_batches(self, split: datasets.Split) -> DataLoader:
         batch_size = 4 * self.config.batch_size  # no gradients to keep
@@ -433,7 +449,7 @@ def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     crops = augment.startswith("rrc") or (augment.startswith("randaugment") and (size or 0) > LARGEST_CROP)
     stored = round(1.1 * size) if size and crops else size
     cache = None if config.cache_gb is None else int(config.cache_gb * 1e9)
-    data = datasets.load(config.data, stored, config.imbalance_ratio, cache)
+    data = datasets.load(config.data, stored, config.imbalance_ratio, cache, options=config.data_options)
     if augment == "auto":
         augment = "rrc" if data.image_size > LARGEST_CROP else "crop-flip"
     if config.holdout:
@@ -453,9 +469,10 @@ def _statistics(images: datasets.Images) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.tolist()
 
 
-def _optimizer(config: Config, model: Classifier) -> torch.optim.Optimizer:
+def _optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Optimizer:
     options = {"lr": config.lr, "weight_decay": config.weight_decay}
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    everything = itertools.chain(*(module.parameters() for module in modules))
+    parameters = [parameter for parameter in everything if parameter.requires_grad]
     parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=config.momentum, **options)

@@ -15,12 +15,20 @@ from car_ext.scores import ScoreStatistics
 BATCH_SIZE = 256
 
 
-def evaluate(model_path: str | Path, data: str, *, batch_size: int = BATCH_SIZE, progress: bool = True):
+def evaluate(
+    model_path: str | Path,
+    data: str,
+    *,
+    options: datasets.DataOptions | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: bool = True,
+):
     """Score an ONNX model on the test split of ``data`` in onnxruntime.
 
     Args:
         model_path: a file written by ``export/to_onnx.py``.
-        data: as for training: "digits", an image folder or a .zip of one.
+        data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
+        options: where the data's files are.
         batch_size: images a call.
         progress: show a progress bar on a terminal.
 
@@ -34,7 +42,7 @@ def evaluate(model_path: str | Path, data: str, *, batch_size: int = BATCH_SIZE,
         InputError: a bad model or data, or classes that the model does not know.
     """
     model = OnnxClassifier(model_path)
-    held_out = datasets.load(data, model.stored_size, splits=("test",))
+    held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
     if held_out.channels != model.channels:
         raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
     labels = _labels(model.class_names, held_out.class_names, data)

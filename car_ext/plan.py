@@ -13,6 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from car_ext.augment.mix import build_mix
 from car_ext.config import Config
+from car_ext.contrast import build_contrast
+from car_ext.datasets import BENCHMARKS, PROFILES
+from car_ext.datasets.holdout import held_out_counts
 from car_ext.engine import load_data, load_run, rate_of_step
 from car_ext.errors import InputError
 from car_ext.heads import build_head
@@ -22,6 +25,7 @@ from car_ext.priors import exponential_profile, shot_groups
 from car_ext.samplers import build_sampler
 
 FLOAT = 4  # bytes
+SIDES = {"cifar10": 32, "cifar100": 32, "tiny_imagenet": 64}  # pixels; photographs are 224
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,6 @@ class ClassCounts:
         return cls(len(counts), int(counts.sum()), int(counts.max()), int(counts.min()), counts)
 
 
-BALANCED = {"cifar10": (10, 5000), "cifar100": (100, 500)}  # cut by imbalance_ratio, as Cao et al., NeurIPS 2019, do
-PUBLISHED = {
-    "imagenet_lt": ClassCounts(1000, 115846, 1280, 5),  # Liu et al., CVPR 2019
-    "inaturalist2018": ClassCounts(8142, 437513, 1000, 2),  # Van Horn et al., CVPR 2018
-}
-
-
 @dataclass(frozen=True)
 class Plan:
     """What :func:`plan` finds; ``str()`` is a page of text.
@@ -59,7 +56,7 @@ class Plan:
         steps_per_epoch: optimiser steps.
         milestones: epochs done, steps done and learning rate then: the start, the end of the warm-up, each drop of a
             staircase or each quarter of a cosine, the end.
-        parameters: numbers the network holds, and how many of them are trained.
+        parameters: numbers the network holds, that of a contrast included, and how many of them are trained.
         memory: what a training step holds at its fullest, in bytes of float32. An estimate: it knows neither the
             allocator's gaps, nor the workspace of convolutions, nor the 0.5 GB that CUDA itself takes.
     """
@@ -95,7 +92,8 @@ class Plan:
             "method": config.method,
             "model": "{}, {:,} parameters, {:,} of them trained".format(config.model, *self.parameters),
             "images": f"{self.image_size} pixels, augmentation {self.augment}",
-            "steps": f"{self.steps:,}: {config.epochs} epochs of {self.steps_per_epoch:,}, batches of {config.batch_size}",
+            "batches": f"{config.batch_size} images",
+            "steps": f"{self.steps:,}, {config.epochs} epochs of {self.steps_per_epoch:,}",
             "learning rate": ", ".join(f"{rate:.3g} after {epoch:g}" for epoch, _, rate in self.milestones) + " epochs",
             "memory": f"about {_gigabytes(memory)} in float32, {_gigabytes(half)} in half precision (an estimate)",
             **{f"  {name}": _gigabytes(number) for name, number in self.memory.items()},
@@ -106,10 +104,10 @@ class Plan:
 def plan(config: Config) -> Plan:
     """What training ``config`` would be. Nothing is trained or written, and published weights are not fetched.
 
-    Data that is not here is planned for by its published class counts, where these are known.
+    A benchmark without ``data_root`` is planned for by its published size.
 
     Raises:
-        InputError: as training would raise it; data that is neither here nor known.
+        InputError: as training would raise it; cuts of a benchmark that only its files can tell.
     """
     data, counts, image_size, channels, augment = _data(config)
     # Only how many there are of which class matters here, so an exponential profile stands for an unknown one.
@@ -117,18 +115,23 @@ def plan(config: Config) -> Plan:
     if each is None:
         each = exponential_profile(counts.largest, counts.classes, counts.largest / counts.smallest).clip(1)
     model = _network(config, each, image_size, channels)
-    objective = Objective(config.loss, config.regularizer, each, dataclasses.asdict(config.car), config.drw_epoch)
-    objective.check(model.head)
+    with torch.device("meta"):
+        contrast = None if config.contrast == "none" else build_contrast(config.contrast, each, model)
+    car = dataclasses.asdict(config.car)
+    objective = Objective(config.loss, config.regularizer, each, car, config.drw_epoch, contrast)
     mix = None if config.mix == "none" else build_mix(config.mix, each)
+    objective.check(model.head, mix)
     labels = np.arange(counts.total) % counts.classes
     steps = len(build_sampler(config.sampler, labels, config.batch_size, config.seed))
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    modules, views = (model,) if contrast is None else (model, contrast), 1 + (contrast.views if contrast else 0)
+    parameters = list(chain(*(module.parameters() for module in modules)))
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     moments = 2 if config.optimizer == "adamw" else int(config.momentum > 0)
     memory = {
-        "network": sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers())),
+        "network": sum(tensor.nbytes for tensor in chain(parameters, *(module.buffers() for module in modules))),
         "gradients": FLOAT * trained,
         "optimizer": FLOAT * trained * moments,
-        "activations": config.batch_size * activation_bytes(model, image_size, channels),
+        "activations": config.batch_size * views * activation_bytes(model, image_size, channels),
     }
     if objective.car is not None:
         memory["CAR"] = car_bytes(counts.classes, config.batch_size * (2 if mix else 1))
@@ -140,7 +143,7 @@ def plan(config: Config) -> Plan:
         augment,
         steps,
         _milestones(config, steps),
-        (sum(parameter.numel() for parameter in model.parameters()), trained),
+        (sum(parameter.numel() for parameter in parameters), trained),
         memory,
     )
 
@@ -181,18 +184,27 @@ class _Attention(torch.autograd.Function):
 
 def _data(config: Config) -> tuple[str, ClassCounts, int, int, str]:
     """What it is called, its training images, side and channels of what the network sees, and the augmentation."""
-    try:
-        data, image_size, augment = load_data(dataclasses.replace(config, cache_gb=0))
+    if config.data not in BENCHMARKS or config.data_root:
+        data, image_size, augment = load_data(dataclasses.replace(config, cache_gb=0, download=False))
         return data.name, ClassCounts.of(data.class_counts), image_size, data.channels, augment
-    except InputError:
-        if config.data not in BALANCED and config.data not in PUBLISHED:
-            raise
-    name = f"{config.data} (not here: its published counts)"
-    if config.data in PUBLISHED:
-        return name, PUBLISHED[config.data], config.img_size or 224, 3, config.augment
-    classes, largest = BALANCED[config.data]
-    counts = exponential_profile(largest, classes, config.imbalance_ratio or 1)
-    return name, ClassCounts.of(counts), config.img_size or 32, 3, config.augment
+    return (
+        f"{config.data} (as published)",
+        _published(config),
+        config.img_size or SIDES.get(config.data, 224),
+        3,
+        config.augment,
+    )
+
+
+def _published(config: Config) -> ClassCounts:
+    size = BENCHMARKS[config.data]
+    if size.largest == size.smallest:
+        counts = PROFILES[config.profile](size.largest, size.classes, config.imbalance_ratio or 1)
+        return ClassCounts.of(counts - held_out_counts(counts, config.holdout) if config.holdout else counts)
+    if config.imbalance_ratio or config.holdout:
+        cut = "--imbalance-ratio" if config.imbalance_ratio else "--holdout"
+        raise InputError(f"what {cut} leaves of {config.data} only its files can tell; add --data-root.")
+    return ClassCounts(size.classes, size.train, size.largest, size.smallest)
 
 
 def _network(config: Config, counts: Sequence[int], image_size: int, channels: int) -> Classifier:

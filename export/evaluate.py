@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from car_ext import cli
+from car_ext.datasets import DataOptions
 from car_ext.errors import InputError
 from car_ext.evaluate import BATCH_SIZE, evaluate
 from car_ext.files import write_json
@@ -18,7 +19,9 @@ def main() -> None:
         epilog="example: python export/evaluate.py runs/NAME/model.onnx --data digits --json scores.json",
     )
     parser.add_argument("model", metavar="MODEL.onnx", help="a file written by export/to_onnx.py")
-    parser.add_argument("--data", required=True, metavar="PATH", help="digits, or an image folder or .zip; its test/")
+    parser.add_argument("--data", required=True, metavar="PATH", help="as for train/run.py; its test images")
+    parser.add_argument("--data-root", metavar="DIR", help="as for train/run.py")
+    parser.add_argument("--label-column", metavar="NAME", help="as for train/run.py")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the scores here, keys as in summary.json")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="images a call (%(default)s)")
     parser.add_argument(
@@ -29,7 +32,8 @@ def main() -> None:
         raise InputError("--batch-size and --worst must be at least 1.")
     if arguments.json and not arguments.json.absolute().parent.is_dir():
         raise InputError(f"--json {arguments.json}: its folder does not exist; create it or name another file.")
-    summary, confusion = evaluate(arguments.model, arguments.data, batch_size=arguments.batch_size)
+    options = DataOptions(data_root=arguments.data_root, label_column=arguments.label_column)
+    summary, confusion = evaluate(arguments.model, arguments.data, options=options, batch_size=arguments.batch_size)
     cli.print_summary({summary["provider"].removesuffix("ExecutionProvider"): summary}, title=arguments.model)
     names, counts = list(summary["class_counts"]), list(summary["class_counts"].values())
     cli.print_worst(worst_confusions(confusion, names, counts, worst=arguments.worst), title="worst classes")

@@ -14,20 +14,25 @@ from car_ext.errors import InputError
 class Numbers:
     """Images that are their own number, read one by one."""
 
-    def __init__(self, count: int):
-        self.count = count
+    def __init__(self, numbers):
+        self.numbers = list(numbers)
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.numbers)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return np.full((2, 2, 1), index)
+        return np.full((2, 2, 1), self.numbers[index])
+
+    def take(self, positions) -> "Numbers":
+        return Numbers(self.numbers[position] for position in positions)
 
 
 def of(counts: list[int]) -> LongTailedData:
     targets = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     names = tuple(f"class {label}" for label in range(len(counts)))
-    return LongTailedData("some", names, Split(Numbers(len(targets)), targets), Split(Numbers(0), targets[:0]), 2, 1)
+    return LongTailedData(
+        "some", names, Split(Numbers(range(len(targets))), targets), Split(Numbers([]), targets[:0]), 2, 1
+    )
 
 
 def numbers(split: Split) -> list[int]:
@@ -56,7 +61,7 @@ def test_the_choice_is_fixed_and_arrays_stay_arrays():
     first, second = hold_out(data, 0.3), hold_out(data, 0.3)
     assert isinstance(first.train.images, np.ndarray)
     assert np.array_equal(first.test.images, second.test.images)
-    lazy = dataclasses.replace(data, train=Split(Numbers(len(data.train)), data.train.targets))
+    lazy = dataclasses.replace(data, train=Split(Numbers(range(len(data.train))), data.train.targets))
     assert np.array_equal(first.test.images, data.train.images[numbers(hold_out(lazy, 0.3).test)])
 
 

@@ -18,9 +18,10 @@ FLOORS = [
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
     ["field"],
+    ["contrast"],
     ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
     ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
-    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds"],
+    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds", "left_out"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}

@@ -91,8 +91,10 @@ def test_published_counts_stand_in_for_data_that_is_not_here():
         (180, 1e-5),
         (200, 1e-5),
     ]
-    assert "not here" in str(found)
+    assert "cifar100 (as published)" in str(found)
     assert plan(recipe("cifar10_lt", "--imbalance-ratio", "50")).counts.total == 13996
+    assert plan(recipe("cifar10_lt", "--holdout", "0.2")).counts.largest == 4000
+    assert plan(recipe("cifar10_lt", "--profile", "step")).groups == {"many": 5, "medium": 5, "few": 0}
 
 
 def test_a_benchmark_without_a_profile_has_its_published_size():
@@ -103,6 +105,13 @@ def test_a_benchmark_without_a_profile_has_its_published_size():
     assert found.parameters[0] == 22_050_664  # ViT-S/16 at 224 pixels with 1000 classes
     assert 5e9 < sum(found.memory.values()) < 15e9
     assert "not known without the data" in str(found)
+
+
+def test_a_contrast_sees_two_more_views_and_trains_two_networks():
+    plain, contrast = plan(Config()), plan(Config(contrast="bcl", head="cosine"))
+    projection = 128 * 512 + 512 + 2 * 512 + 512 * 128 + 128
+    assert contrast.parameters[1] - plain.parameters[1] == 2 * projection - 10  # a cosine head has no bias
+    assert contrast.memory["activations"] == pytest.approx(3 * plain.memory["activations"], rel=0.05)
 
 
 def test_a_second_stage_trains_its_head_alone(tmp_path):
@@ -123,6 +132,9 @@ def test_a_second_stage_trains_its_head_alone(tmp_path):
         (Config(sampler="random"), "random"),
         (Config(mix="mixp"), "mixp"),
         (Config(data="cifar100", imbalance_ratio=10, model="convnext"), "convnext"),
+        (Config(data="cifar100", data_root="/nowhere"), "/nowhere"),
+        (Config(data="imagenet_lt", holdout=0.1), "--holdout leaves of imagenet_lt"),
+        (Config(contrast="concutmix"), "add --mix concutmix"),
     ],
 )
 def test_what_training_would_refuse_is_refused(config, words):
@@ -138,6 +150,6 @@ def test_the_script_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run.py", "--dry-run", "--epochs", "7"])
     script.main()
     text = capsys.readouterr().out
-    assert "35: 7 epochs of 5" in text
+    assert "35, 7 epochs of 5" in text
     assert "an estimate" in text
     assert list(tmp_path.iterdir()) == []

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 import yaml
 
 from car_ext import models, registry
+from car_ext.augment.mix import build_mix
 from car_ext.config import Config, parse
+from car_ext.contrast import build_contrast
 from car_ext.errors import InputError
-from car_ext.heads import build_head
 from car_ext.objective import Objective
 
 RECIPES = Path(__file__).parents[1] / "train" / "recipes"
@@ -56,9 +58,11 @@ def test_the_words_of_a_recipe_exist_and_fit_together(name):
     assert config.model in models._LOCAL or timm.is_model(config.model)
     registry.parse("sampler", config.sampler)
     counts = [50, 20, 10, 5]
-    Objective(config.loss, config.regularizer, counts, {}, config.drw_epoch).check(
-        build_head(config.head, 8, len(counts), counts)
-    )
+    with torch.device("meta"):
+        model = models.build_model("convnet", counts, 8, 3, [0.5] * 3, [0.5] * 3, heads=[config.head])
+        contrast = None if config.contrast == "none" else build_contrast(config.contrast, counts, model)
+    mix = None if config.mix == "none" else build_mix(config.mix, counts)
+    Objective(config.loss, config.regularizer, counts, {}, config.drw_epoch, contrast).check(model.head, mix)
 
 
 def test_every_part_is_used():
