@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than 
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU
 
 
-def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
+def train(
+    config: Config, *, progress: bool = True, after_epoch: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Run the job and return its summary: the metrics of the last epoch and how they came about.
 
     Writes ``config.run_dir``: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint
@@ -48,6 +50,9 @@ def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
     very bits of a run without a break; a finished run only returns its summary. Raises
     :class:`InputError` for anything wrong with the input, before the folder is created, and for a loss that
     is not finite.
+
+    ``after_epoch`` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
+    ends the run, which can be resumed.
     """
     folder = RunFolder(config.run_dir)
     folder.check(config)
@@ -73,6 +78,8 @@ def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
                         writer.add_scalar(key, value, job.epoch)
                 checkpoint.save(folder.path, job.epoch, *job.snapshot())
                 report.epoch(row)
+                if after_epoch:
+                    after_epoch(row)
             summary = job.summary()
     folder.write_summary(summary)
     return summary
@@ -110,7 +117,7 @@ class _Job:
         self.config = config
         self.device = _device(config.device)
         self.amp = _amp(config.amp, self.device)
-        self.data, self.image_size, self.augment = _load_data(config)
+        self.data, self.image_size, self.augment = load_data(config)
         torch.manual_seed(config.seed)
         on_cuda = self.device.type == "cuda"
         self.model, self.heads = self._second_stage() if config.stage2 else self._first_stage()
@@ -139,6 +146,8 @@ class _Job:
         self.objective.check(self.model.head, self.mix)
         if self.mix and self.cached:
             raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
+        if config.test_flip and self.cached:
+            raise InputError("--test-flip mirrors images, but this second stage sees features; add --bn train.")
         self.optimizer = _optimizer(config, self.model, self.objective)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp is torch.float16)
         views = contrast.views if contrast else 0
@@ -205,6 +214,7 @@ class _Job:
                 f"test_{short}": scores[key]
                 for short, key in (
                     ("overall", "overall_accuracy"),
+                    ("balanced", "balanced_accuracy"),
                     ("worst", "worst_class_accuracy"),
                     ("many", "many"),
                     ("medium", "medium"),
@@ -300,13 +310,7 @@ class _Job:
         torch.manual_seed(derive("dropout", config.seed, epoch))
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
         for step, (batch, partner) in enumerate(zip(batches, partners, strict=False)):
-            rate = learning_rate(
-                (epoch - 1) * steps + step,
-                config.epochs * steps,
-                config.warmup_epochs * steps,
-                config.lr,
-                config.min_lr,
-            )
+            rate = rate_of_step((epoch - 1) * steps + step, steps, config)
             images, targets, *views = self._to_device(*batch)
             if self.mix:
                 partner = partner and self._to_device(*partner)
@@ -364,9 +368,12 @@ class _Job:
         self.model.eval()
         predictions, targets = [], []
         for images, labels in batches:
+            images = images.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 network = self.model.head if self.cached else self.model
-                logits = network(images.to(self.device, non_blocking=True))
+                logits = network(images)
+                if self.config.test_flip:
+                    logits = (logits + network(images.flip(2))) / 2
             predictions.append(logits.argmax(dim=1))
             targets.append(labels)
             if statistics is not None:
@@ -424,7 +431,14 @@ def _amp(name: str, device: torch.device) -> torch.dtype | None:
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
-def _load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
+def rate_of_step(step: int, steps: int, config: Config) -> float:
+    """The learning rate of step ``step`` of the whole run, which has ``steps`` an epoch."""
+    drops = [epochs * steps for epochs in config.drop_epochs]
+    warmup, end = config.warmup_epochs * steps, config.epochs * steps
+    return learning_rate(step, end, warmup, config.lr, config.min_lr, drops, config.step_factor)
+
+
+def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     """The data, the side the network sees, and the augmentation."""
     size, augment = config.img_size, config.augment
     if augment == "auto" and config.data == "digits":
@@ -438,6 +452,8 @@ def _load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     data = datasets.load(config.data, stored, config.imbalance_ratio, cache, options=config.data_options)
     if augment == "auto":
         augment = "rrc" if data.image_size > LARGEST_CROP else "crop-flip"
+    if config.holdout:
+        data = datasets.hold_out(data, config.holdout)
     return data, size or data.image_size, augment
 
 

@@ -11,8 +11,9 @@ PACKAGE = Path(car_ext.__file__).parent
 
 # Top to bottom. A module may import from rows below its own, never from its own row or above.
 FLOORS = [
-    ["__main__", "comparison"],
-    ["evaluate", "export"],
+    ["sweep"],
+    ["__main__", "comparison", "space"],
+    ["evaluate", "export", "plan"],
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
