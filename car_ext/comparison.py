@@ -76,7 +76,7 @@ def compare(
             job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
             results.setdefault(name, []).append(train(job, progress=progress))
             if name in exported:
-                summary, _ = evaluate(to_onnx(run_dir), config.data, progress=progress)
+                summary, _ = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
                 results.setdefault(f"{name}, onnxruntime", []).append(summary)
     return results
 

@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 from car_ext import registry
 from car_ext.augment.images import AUGMENTATIONS
+from car_ext.datasets import NAMES, PROFILES, SELECTIONS, DataOptions
 from car_ext.errors import InputError
 from car_ext.field import names
 from car_ext.values import convert
@@ -86,10 +88,34 @@ class Config:
     what would be allowed. ``None`` means "decide from the data, the model or the machine".
     """
 
-    data: str = _option("digits", "data", "digits (built in), or a folder or .zip of images")
+    data: str = _option(
+        "digits",
+        "data",
+        f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
+        "parquet files, or a .txt file of lines 'path label'",
+    )
+    data_root: str | None = _option(
+        None, "data", "folder with a benchmark's files, or to which the paths of a .txt file are relative"
+    )
+    test_list: str | None = _option(None, "data", "the test images, where --data is a .txt file")
+    label_column: str | None = _option(None, "data", "column of the labels, where parquet files have several")
+    download: bool = _option(
+        False, "data", "fetch cifar10 or cifar100 into --data-root unless there", changes_result=False
+    )
     imbalance_ratio: float | None = _option(
         None, "data", "largest over smallest class count, which the training set is cut to", low=1
     )
+    profile: str = _option(
+        "exp", "data", "how class counts fall: exponentially, or in one step in the middle", choices=PROFILES
+    )
+    selection: str | None = _option(
+        None,
+        "data",
+        "which images of a class stay: the first after a seeded shuffle, or the first; default: seeded for the "
+        "benchmarks, else first",
+        choices=SELECTIONS,
+    )
+    selection_seed: int = _option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
     img_size: int | None = _option(None, "data", "side of the square the network sees, in pixels", low=4)
     augment: str = _option(
         "auto",
@@ -97,6 +123,20 @@ class Config:
         "training-time augmentation: shifted crops, mirrored too, or random resized crops (rrc); "
         "auto is none for digits, crop-flip up to 96 pixels, rrc above",
         choices=("auto", *AUGMENTATIONS),
+    )
+    holdout: float = _option(
+        0.0,
+        "data",
+        "share of each class's training images that is held out and scored in place of the test set",
+        low=0,
+        below=1,
+    )
+    test_flip: bool = _option(False, "data", "score the mean of the logits of an image and of its mirror image")
+    view_augment: str = _option(
+        "auto",
+        "data",
+        "augmentation of the further views that --contrast compares; auto is crop for digits, else simclr",
+        choices=("auto", *AUGMENTATIONS[1:]),
     )
     cache_gb: float | None = _option(
         None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
@@ -118,6 +158,7 @@ class Config:
     head: str = _option("linear", "method", f"classifier on top of the features; {names('head')}")
     sampler: str = _option("instance", "method", f"how training images are drawn; {names('sampler')}")
     mix: str = _option("none", "method", f"how images are mixed; {names('mix')}")
+    contrast: str = _option("none", "method", f"how several views of each image are compared; {names('contrast')}")
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
 
     stage2: str | None = _option(
@@ -143,6 +184,13 @@ class Config:
     optimizer: str = _option("adamw", "optimisation", "update rule", choices=("sgd", "adamw"))
     lr: float = _option(3e-3, "optimisation", "peak learning rate", above=0)
     min_lr: float = _option(0.0, "optimisation", "learning rate at the end of the cosine", low=0)
+    schedule: str = _option(
+        "cosine", "optimisation", "how the learning rate falls after the warm-up", choices=("cosine", "step")
+    )
+    step_epochs: str | None = _option(
+        None, "optimisation", "after which epochs a step schedule lowers the rate, such as 160,180"
+    )
+    step_factor: float = _option(0.1, "optimisation", "what each of them multiplies the rate by", above=0, below=1)
     warmup_epochs: float = _option(1.0, "optimisation", "epochs of linear warm-up, may be a fraction", low=0)
     momentum: float = _option(0.9, "optimisation", "momentum of sgd; adamw ignores it", low=0, below=1)
     weight_decay: float = _option(0.05, "optimisation", "weight decay, on all parameters", low=0)
@@ -178,15 +226,36 @@ class Config:
             raise InputError(f"warmup_epochs is {self.warmup_epochs:g}, more than all {self.epochs} epochs; lower it.")
         if self.min_lr > self.lr:
             raise InputError(f"min_lr is {self.min_lr}, above the peak lr of {self.lr}; lower it.")
+        if self.schedule == "step" and not self.step_epochs:
+            raise InputError("schedule is step, but step_epochs does not say when, such as 160,180.")
+        drops = [self.warmup_epochs, *self.drop_epochs, self.epochs]
+        if any(later <= earlier for earlier, later in pairwise(drops)) and self.schedule == "step":
+            raise InputError(
+                f"step_epochs is {self.step_epochs}, but must rise from above the {self.warmup_epochs:g} epochs of "
+                f"warm-up to below all {self.epochs}."
+            )
         if self.retrain and not self.stage2:
             raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
+        if self.stage2 and self.contrast != "none":
+            raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
 
     @property
     def method(self) -> str:
         """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
-        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none"}
+        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
+
+    @property
+    def drop_epochs(self) -> list[int]:
+        """After which epochs the rate falls by ``step_factor``; none for a cosine."""
+        words = (self.step_epochs or "").split(",") if self.schedule == "step" else []
+        return [convert(word, int, "step_epochs") for word in words]
+
+    @property
+    def data_options(self) -> DataOptions:
+        """Where the data's files are and how they are cut."""
+        return DataOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)})
 
     @property
     def run_dir(self) -> Path:
@@ -244,7 +313,8 @@ def parse(
     """Read a command line (default ``sys.argv[1:]``) into a :class:`Config`.
 
     ``--config FILE.yaml`` sets defaults that the other flags override; a bare name means
-    ``recipes/NAME.yaml`` when ``recipes`` is given. Every mistake raises :class:`InputError`.
+    ``recipes/NAME.yaml`` when ``recipes`` is given. ``base: [other, parts/another]`` in such a file names files beside
+    it whose options come before its own. Every mistake raises :class:`InputError`.
     """
     parser = _parser(description, examples)
     found, unknown = parser.parse_known_args(argv)
@@ -253,7 +323,7 @@ def parse(
         raise InputError(f"{unknown[0]} is not an option{_suggest(unknown[0].split('=')[0], flags)}")
     given = vars(found)
     path = given.pop("config", None)
-    values = _read_yaml(_recipe(path, recipes)) if path else {}
+    values = _read_yaml(find_recipe(path, recipes)) if path else {}
     values |= {key: _convert(_FIELDS[key], value, _flag(key)) for key, value in given.items()}
     return _build(_first_stage(values) | values)
 
@@ -263,7 +333,7 @@ def _first_stage(values: Mapping[str, Any]) -> dict[str, Any]:
     if not values.get("stage2"):
         return {}
     taken = _read_yaml(Path(values["stage2"]) / "config.yaml")
-    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch"):
+    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch", "contrast"):
         taken.pop(own, None)
     if name := values.get("retrain"):
         method, _ = registry.parse("stage2", name)
@@ -307,15 +377,19 @@ def read_methods(name: str, folder: Path) -> dict[str, dict[str, Any]]:
 
     Raises :class:`InputError` for a file that is not one; the options are checked where they are used.
     """
-    path = _recipe(name, folder, "--methods")
-    content = _read_mapping(path)
+    path = find_recipe(name, folder, "--methods")
+    content = read_mapping(path)
     for method, options in content.items():
         if not isinstance(options, dict) or not re.fullmatch(r"[\w.+-]+", str(method)):
             raise InputError(f"{path} holds {method!r}: {options!r}, but must hold lines 'NAME: {{option: value}}'.")
     return content
 
 
-def _recipe(path: str, folder: Path | None, flag: str = "--config") -> Path:
+def find_recipe(path: str, folder: Path | None, flag: str = "--config") -> Path:
+    """The YAML file that ``flag`` names: its path, or the name of one in ``folder``.
+
+    Raises :class:`InputError` for a name that is not there.
+    """
     file = Path(path)
     if folder is None or file.suffix or len(file.parts) > 1:
         return file
@@ -325,11 +399,32 @@ def _recipe(path: str, folder: Path | None, flag: str = "--config") -> Path:
     return folder / f"{path}.yaml"
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return _convert_all(_flatten(_read_mapping(path), str(path)), str(path))
+def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The options of the files that its ``base`` names, in that order, then its own."""
+    chain = (*above, path.resolve())
+    if chain[-1] in above:
+        names = " -> ".join(file.stem for file in chain[above.index(chain[-1]) :])
+        raise InputError(f"{path} is a base of itself ({names}); take one of these bases out.")
+    content, options = read_mapping(path), {}
+    bases = content.pop("base", [])
+    if not isinstance(bases, list):
+        raise InputError(f"base of {path} is {bases!r}, but must be a list of recipes, such as [cifar10_lt].")
+    for name in bases:
+        options |= _read_yaml(_base(str(name), path), chain)
+    return options | _convert_all(_flatten(content, str(path)), str(path))
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _base(name: str, path: Path) -> Path:
+    """The file that ``base`` of ``path`` calls ``name``: its path from there, without .yaml."""
+    base = path.parent / f"{name}.yaml"
+    if not base.is_file():
+        known = sorted(str(Path(name).parent / file.stem) for file in base.parent.glob("*.yaml") if file != path)
+        raise InputError(f"base of {path} names {name}, but there is no {base}{_suggest(name, known)}")
+    return base
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file holds, unchecked; raises :class:`InputError` if that is not ``key: value`` lines."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -339,6 +434,14 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, but must hold 'key: value' lines.")
     return content or {}
+
+
+def option_value(key: str, value: Any, where: str) -> Any:
+    """A raw ``value`` as the option ``key``, such as ``lr`` or ``car.alpha``, holds it.
+
+    Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+    """
+    return _convert_all({key: value}, where)[key]
 
 
 def _flatten(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from car_ext import checkpoint, datasets, metrics
 from car_ext.augment.images import LARGEST_CROP
 from car_ext.augment.mix import Mixed, build_mix
 from car_ext.config import Config
+from car_ext.contrast import build_contrast
 from car_ext.errors import InputError
 from car_ext.heads import NearestClassMean, build_head
 from car_ext.loader import test_loader, train_loader
@@ -39,7 +40,9 @@ TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than 
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU
 
 
-def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
+def train(
+    config: Config, *, progress: bool = True, after_epoch: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Run the job and return its summary: the metrics of the last epoch and how they came about.
 
     Writes ``config.run_dir``: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint
@@ -47,6 +50,9 @@ def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
     very bits of a run without a break; a finished run only returns its summary. Raises
     :class:`InputError` for anything wrong with the input, before the folder is created, and for a loss that
     is not finite.
+
+    ``after_epoch`` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
+    ends the run, which can be resumed.
     """
     folder = RunFolder(config.run_dir)
     folder.check(config)
@@ -72,6 +78,8 @@ def train(config: Config, *, progress: bool = True) -> dict[str, Any]:
                         writer.add_scalar(key, value, job.epoch)
                 checkpoint.save(folder.path, job.epoch, *job.snapshot())
                 report.epoch(row)
+                if after_epoch:
+                    after_epoch(row)
             summary = job.summary()
     folder.write_summary(summary)
     return summary
@@ -109,7 +117,7 @@ class _Job:
         self.config = config
         self.device = _device(config.device)
         self.amp = _amp(config.amp, self.device)
-        self.data, self.image_size, self.augment = _load_data(config)
+        self.data, self.image_size, self.augment = load_data(config)
         torch.manual_seed(config.seed)
         on_cuda = self.device.type == "cuda"
         self.model, self.heads = self._second_stage() if config.stage2 else self._first_stage()
@@ -123,16 +131,27 @@ class _Job:
         if isinstance(self.model.head, NearestClassMean):
             features = train if self.cached else self._features_of(train)
             self.model.head.fit(torch.from_numpy(features.images), torch.from_numpy(features.targets))
+        contrast = None
+        if config.contrast != "none":
+            contrast = build_contrast(config.contrast, self.data.class_counts, self.model)
         self.objective = Objective(
-            config.loss, config.regularizer, self.data.class_counts, dataclasses.asdict(config.car), config.drw_epoch
+            config.loss,
+            config.regularizer,
+            self.data.class_counts,
+            dataclasses.asdict(config.car),
+            config.drw_epoch,
+            contrast,
         ).to(self.device)
-        self.objective.check(self.model.head)
         self.mix = None if config.mix == "none" else build_mix(config.mix, self.data.class_counts)
+        self.objective.check(self.model.head, self.mix)
         if self.mix and self.cached:
             raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
-        self.optimizer = _optimizer(config, self.model)
+        if config.test_flip and self.cached:
+            raise InputError("--test-flip mirrors images, but this second stage sees features; add --bn train.")
+        self.optimizer = _optimizer(config, self.model, self.objective)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp is torch.float16)
-        self.train_batches = self._training_batches(train, config.sampler, config.seed)
+        views = contrast.views if contrast else 0
+        self.train_batches = self._training_batches(train, config.sampler, config.seed, views)
         self.partner_batches = None
         if self.mix and self.mix.partner_sampler:
             seed = derive("partner", config.seed)
@@ -195,6 +214,7 @@ class _Job:
                 f"test_{short}": scores[key]
                 for short, key in (
                     ("overall", "overall_accuracy"),
+                    ("balanced", "balanced_accuracy"),
                     ("worst", "worst_class_accuracy"),
                     ("many", "many"),
                     ("medium", "medium"),
@@ -290,19 +310,13 @@ class _Job:
         torch.manual_seed(derive("dropout", config.seed, epoch))
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
         for step, (batch, partner) in enumerate(zip(batches, partners, strict=False)):
-            rate = learning_rate(
-                (epoch - 1) * steps + step,
-                config.epochs * steps,
-                config.warmup_epochs * steps,
-                config.lr,
-                config.min_lr,
-            )
-            images, targets = self._to_device(*batch)
+            rate = rate_of_step((epoch - 1) * steps + step, steps, config)
+            images, targets, *views = self._to_device(*batch)
             if self.mix:
                 partner = partner and self._to_device(*partner)
                 targets = self.mix(images, targets, mixing, partner, epoch, config.epochs)
                 images = targets.images
-            rows.append(self._step(images, targets, rate))
+            rows.append(self._step(images, targets, rate, *views))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)
@@ -323,22 +337,25 @@ class _Job:
     def _to_device(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
 
-    def _step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float) -> Tensor:
+    def _step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float, views: Tensor | None = None) -> Tensor:
         """One update; the batch's sums of loss, base loss, sigma and correct predictions, float32 (4,)."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
             with torch.set_grad_enabled(not self.config.stage2):
-                features = inputs if self.cached else self.model.features(inputs)
+                if views is not None:
+                    features, views = self.objective.contrast.encode(self.model, inputs, views)
+                else:
+                    features = inputs if self.cached else self.model.features(inputs)
             logits = self.model.head(features)
         logits = logits.float()
-        terms = self.objective(logits, targets, features.float(), self.model.head)
+        terms = self.objective(logits, targets, features.float(), self.model.head, views)
         if terms.loss.requires_grad:  # not where the head has nothing to train
             self.optimizer.zero_grad()
             self.scaler.scale(terms.loss).backward()
             if self.config.clip_grad:
                 self.scaler.unscale_(self.optimizer)
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+                torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.config.clip_grad)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         labels = targets.targets if isinstance(targets, Mixed) else targets
@@ -351,9 +368,12 @@ class _Job:
         self.model.eval()
         predictions, targets = [], []
         for images, labels in batches:
+            images = images.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 network = self.model.head if self.cached else self.model
-                logits = network(images.to(self.device, non_blocking=True))
+                logits = network(images)
+                if self.config.test_flip:
+                    logits = (logits + network(images.flip(2))) / 2
             predictions.append(logits.argmax(dim=1))
             targets.append(labels)
             if statistics is not None:
@@ -362,11 +382,14 @@ class _Job:
             torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), self.data.num_classes
         )
 
-    def _training_batches(self, split: datasets.Split, sampler: str, seed: int) -> DataLoader:
+    def _training_batches(self, split: datasets.Split, sampler: str, seed: int, views: int = 0) -> DataLoader:
         config = self.config
         drawn = build_sampler(sampler, split.targets, config.batch_size, seed)
-        pin_memory = self.device.type == "cuda"
-        return train_loader(split, self._side, self.augment, drawn, _workers(config, split), pin_memory)
+        view_augment = config.view_augment
+        if view_augment == "auto":
+            view_augment = "crop" if config.data == "digits" else "simclr"
+        workers, pin_memory = _workers(config, split), self.device.type == "cuda"
+        return train_loader(split, self._side, self.augment, drawn, workers, pin_memory, views, view_augment)
 
     def _evaluation_batches(self, split: datasets.Split) -> DataLoader:
         batch_size = 4 * self.config.batch_size  # no gradients to keep
@@ -408,7 +431,14 @@ def _amp(name: str, device: torch.device) -> torch.dtype | None:
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
-def _load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
+def rate_of_step(step: int, steps: int, config: Config) -> float:
+    """The learning rate of step ``step`` of the whole run, which has ``steps`` an epoch."""
+    drops = [epochs * steps for epochs in config.drop_epochs]
+    warmup, end = config.warmup_epochs * steps, config.epochs * steps
+    return learning_rate(step, end, warmup, config.lr, config.min_lr, drops, config.step_factor)
+
+
+def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     """The data, the side the network sees, and the augmentation."""
     size, augment = config.img_size, config.augment
     if augment == "auto" and config.data == "digits":
@@ -419,9 +449,11 @@ def _load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     crops = augment.startswith("rrc") or (augment.startswith("randaugment") and (size or 0) > LARGEST_CROP)
     stored = round(1.1 * size) if size and crops else size
     cache = None if config.cache_gb is None else int(config.cache_gb * 1e9)
-    data = datasets.load(config.data, stored, config.imbalance_ratio, cache)
+    data = datasets.load(config.data, stored, config.imbalance_ratio, cache, options=config.data_options)
     if augment == "auto":
         augment = "rrc" if data.image_size > LARGEST_CROP else "crop-flip"
+    if config.holdout:
+        data = datasets.hold_out(data, config.holdout)
     return data, size or data.image_size, augment
 
 
@@ -437,9 +469,10 @@ def _statistics(images: datasets.Images) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.tolist()
 
 
-def _optimizer(config: Config, model: Classifier) -> torch.optim.Optimizer:
+def _optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Optimizer:
     options = {"lr": config.lr, "weight_decay": config.weight_decay}
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    everything = itertools.chain(*(module.parameters() for module in modules))
+    parameters = [parameter for parameter in everything if parameter.requires_grad]
     parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=config.momentum, **options)

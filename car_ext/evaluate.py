@@ -37,12 +37,15 @@ def evaluate(
     model_path: str | Path,
     data: str,
     *,
+    options: datasets.DataOptions | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score one model on the test split of ``data``; see `evaluate_all`."""
-    (evaluation,) = evaluate_all([model_path], data, batch_size=batch_size, workers=workers, progress=progress)
+    (evaluation,) = evaluate_all(
+        [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
+    )
     return evaluation
 
 
@@ -50,6 +53,7 @@ def evaluate_all(
     model_paths: Sequence[str | Path],
     data: str,
     *,
+    options: datasets.DataOptions | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -58,7 +62,8 @@ def evaluate_all(
 
     Args:
         model_paths: files written by ``export/to_onnx.py`` (.onnx, .pt, .pt2), or folders of training runs.
-        data: as for training: "digits", an image folder or a .zip of one.
+        data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
+        options: where the data's files are.
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
         workers: threads that decode images ahead, where they do not fit in memory; one a core, up to 8, by default.
         progress: show a progress bar on a terminal.
@@ -89,7 +94,7 @@ def evaluate_all(
     for path in model_paths:
         model = FinishedRun(path) if Path(path).is_dir() else open_file(path)
         if held_out is None or held_out.image_size != model.stored_size:
-            held_out = datasets.load(data, model.stored_size, splits=("test",))
+            held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
         if held_out.channels != model.channels:
             raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
         size = batch_size or default_batch_size(model.image_size)

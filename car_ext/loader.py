@@ -15,19 +15,28 @@ from car_ext.samplers import Sampler
 from car_ext.seeds import derive
 
 Key = tuple[int, int, int]  # (epoch, how often the epoch has drawn the sample before, index of the sample)
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # images, targets and, where asked for, further views (N, V, H, W, C) of the images
 
 
 def train_loader(
-    split: Split, image_size: int | None, augment: str, sampler: Sampler, workers: int, pin_memory: bool
+    split: Split,
+    image_size: int | None,
+    augment: str,
+    sampler: Sampler,
+    workers: int,
+    pin_memory: bool,
+    views: int = 0,
+    view_augment: str = "simclr",
 ) -> DataLoader:
     """Batches as ``sampler`` draws them; call ``loader.batch_sampler.set_epoch(epoch, epochs)`` before each epoch.
 
     ``augment`` is a name of :func:`image_augmentation`; every image comes out ``image_size`` square. Where that is
-    None, what the split holds (features, say) comes out as it is.
+    None, what the split holds (features, say) comes out as it is. With ``views`` a batch has as many more of each
+    image, augmented by ``view_augment``.
     """
     augmentation = image_augmentation(augment, image_size) if image_size else None
-    return _loader(_Images(split, image_size, augmentation, sampler.seed), _Keys(sampler), workers, pin_memory)
+    others = [image_augmentation(view_augment, image_size)] * views if views else []
+    return _loader(_Images(split, image_size, augmentation, sampler.seed, others), _Keys(sampler), workers, pin_memory)
 
 
 def test_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
@@ -54,7 +63,10 @@ def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> 
 
 def centres(stored: Images | np.ndarray, indices: Sequence[int], image_size: int | None) -> np.ndarray:
     """The centre of some stored images, uint8 (N, image_size, image_size, C); as they are where None."""
-    images = _stack(stored, indices)
+    return _centre(_stack(stored, indices), image_size)
+
+
+def _centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
     if image_size is None:
         return images
     edge = (images.shape[1] - image_size) // 2
@@ -104,25 +116,41 @@ class _Keys:
 
 
 class _Images(Dataset):
-    def __init__(self, split: Split, image_size: int | None, augment: Callable | None, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        image_size: int | None,
+        augment: Callable | None,
+        seed: int,
+        view_augments: Sequence[Callable] = (),
+    ) -> None:
         self.split, self.image_size, self.augment, self.seed = split, image_size, augment, seed
+        self.view_augments = view_augments
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         indices = [index for _, _, index in keys]
+        targets = torch.from_numpy(self.split.targets[indices])
+        if not self.augment and not self.view_augments:
+            return torch.from_numpy(centres(self.split.images, indices, self.image_size)), targets
+        stored = _stack(self.split.images, indices)
+        pixels = torch.from_numpy(stored)
         if self.augment:
-            images = self._augmented(torch.from_numpy(_stack(self.split.images, indices)), keys)
+            images = self._augmented(pixels, keys, self.augment, "augmentation")
         else:
-            images = torch.from_numpy(centres(self.split.images, indices, self.image_size))
-        return images, torch.from_numpy(self.split.targets[indices])
+            images = torch.from_numpy(_centre(stored, self.image_size))
+        if not self.view_augments:
+            return images, targets
+        views = [self._augmented(pixels, keys, augment, f"view {v}") for v, augment in enumerate(self.view_augments)]
+        return images, targets, torch.stack(views, dim=1)
 
-    def _augmented(self, stored: Tensor, keys: list[Key]) -> Tensor:
+    def _augmented(self, stored: Tensor, keys: list[Key], augment: Callable, purpose: str) -> Tensor:
         images = []
         # The augmentation draws from the CPU generator, which nobody outside shall see moved.
         with torch.random.fork_rng(devices=[]):
             for image, (epoch, again, index) in zip(stored.permute(0, 3, 1, 2), keys, strict=True):
                 numbers = (epoch, index, again) if again else (epoch, index)
-                torch.default_generator.manual_seed(derive("augmentation", self.seed, *numbers))
-                images.append(self.augment(image).permute(1, 2, 0))
+                torch.default_generator.manual_seed(derive(purpose, self.seed, *numbers))
+                images.append(augment(image).permute(1, 2, 0))
         return torch.stack(images)
 
 

@@ -68,7 +68,7 @@ def group_accuracies(confusion: np.ndarray, class_counts: Sequence[int]) -> dict
         class_counts: (K,) training images a class.
 
     Returns:
-        {"overall_accuracy", "worst_class_accuracy", "many", "medium", "few"}.
+        {"overall_accuracy", "balanced_accuracy", "worst_class_accuracy", "many", "medium", "few"}.
 
     Raises:
         InputError: bad class_counts, or numbers of classes that disagree.
@@ -77,6 +77,7 @@ def group_accuracies(confusion: np.ndarray, class_counts: Sequence[int]) -> dict
     accuracies = class_accuracies(confusion)
     return {
         "overall_accuracy": _number(_ratio(np.trace(confusion), confusion.sum())),
+        "balanced_accuracy": _mean(accuracies),
         "worst_class_accuracy": _lowest(accuracies),
         **{group: _mean(accuracies[mask]) for group, mask in shot_groups(counts).items()},
     }
@@ -128,7 +129,7 @@ def summarize(
     rising = np.sort(accuracies[~np.isnan(accuracies)])
     return {
         "overall_accuracy": groups.pop("overall_accuracy"),
-        "balanced_accuracy": _mean(accuracies),
+        "balanced_accuracy": groups.pop("balanced_accuracy"),
         "worst_class_accuracy": groups.pop("worst_class_accuracy"),
         "worst_class": None if label is None else class_names[label],
         "worst_class_ratio": worst / train_worst_class_accuracy if known else None,

@@ -1,6 +1,6 @@
 """Class priors: from training images a class to frequencies, shot groups and long-tailed profiles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -124,6 +124,18 @@ def exponential_profile(max_count: int, num_classes: int, imbalance_ratio: float
     Raises:
         InputError: num_classes below 2, max_count below 1, or an imbalance_ratio below 1 or not finite.
     """
+    return _profile(max_count, num_classes, imbalance_ratio, lambda c: c / (num_classes - 1))
+
+
+def step_profile(max_count: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
+    """Class counts in one step: max_count in the first K // 2 classes, int(max_count * (1 / imbalance_ratio)) after.
+
+    Source, arguments, result and errors as of `exponential_profile`.
+    """
+    return _profile(max_count, num_classes, imbalance_ratio, lambda c: float(c >= num_classes // 2))
+
+
+def _profile(max_count: int, num_classes: int, imbalance_ratio: float, exponent: Callable[[int], float]) -> np.ndarray:
     if num_classes < 2:
         raise InputError(f"num_classes is {num_classes}: a long-tailed profile needs at least 2 classes")
     if max_count < 1:
@@ -134,5 +146,4 @@ def exponential_profile(max_count: int, num_classes: int, imbalance_ratio: float
             "(largest over smallest class count)"
         )
     fraction = 1 / imbalance_ratio
-    last = num_classes - 1
-    return np.array([int(max_count * fraction ** (c / last)) for c in range(num_classes)], np.int64)
+    return np.array([int(max_count * fraction ** exponent(c)) for c in range(num_classes)], np.int64)

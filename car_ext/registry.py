@@ -1,4 +1,4 @@
-"""The registry that turns names into constructors: losses, regularizers, heads, samplers, mixes, second stages.
+"""The registry that turns names into constructors: losses, regularizers, heads, samplers, mixes, contrasts and so on.
 
     @register("loss", "focal", title="Focal loss", source="Lin et al., ICCV 2017", formula="-(1 - p_y)^gamma log p_y")
     class Focal(Loss):
@@ -26,7 +26,7 @@ class Method:
     """A registered constructor, and what a table of methods says of it."""
 
     name: str
-    kind: str  # "loss", "regularizer", "head", "sampler", "mix", "stage2" or a new one
+    kind: str  # "loss", "regularizer", "head", "sampler", "mix", "contrast", "stage2" or a new one
     build: Callable[..., Any]
     title: str
     source: str  # authors, venue and year

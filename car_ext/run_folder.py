@@ -53,6 +53,11 @@ class RunFolder:
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if epochs else []
         write_text(self._metrics, "".join(lines[:epochs]))
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines written so far; the last may be of an epoch that a kill has left without a checkpoint."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        return [json.loads(line) for line in lines]
+
     def add_metrics(self, row: dict[str, Any]) -> None:
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")

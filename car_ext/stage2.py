@@ -18,6 +18,7 @@ SHARED = {
     "head": "finished",
     "sampler": "instance",
     "mix": "none",
+    "schedule": "cosine",
     "optimizer": "sgd",
     "momentum": 0.9,
     "warmup_epochs": 0.0,

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from car_ext import cli
+from car_ext.datasets import DataOptions
 from car_ext.errors import InputError
 from car_ext.evaluate import LARGEST_BATCH, evaluate_all
 from car_ext.files import write_json
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="files written by export/to_onnx.py, or --out folders of runs"
     )
-    parser.add_argument("--data", required=True, metavar="PATH", help="digits, or an image folder or .zip; its test/")
+    parser.add_argument("--data", required=True, metavar="PATH", help="as for train/run.py; its test images")
+    parser.add_argument("--data-root", metavar="DIR", help="as for train/run.py")
+    parser.add_argument("--label-column", metavar="NAME", help="as for train/run.py")
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="write the scores here, keys as in summary.json; of several a list"
     )
@@ -51,7 +54,11 @@ def main() -> int:
         raise InputError("--gate compares with the first model: give two or more.")
 
     evaluations = evaluate_all(
-        arguments.models, arguments.data, batch_size=arguments.batch_size, workers=arguments.workers
+        arguments.models,
+        arguments.data,
+        options=DataOptions(data_root=arguments.data_root, label_column=arguments.label_column),
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
     )
     summaries = [summary for summary, _ in evaluations]
     names = [Path(model).name for model in arguments.models]

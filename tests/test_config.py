@@ -65,6 +65,13 @@ def test_the_digits_recipe_is_the_default_job():
     assert written.differences(Config(imbalance_ratio=50, augment="none")) == []
 
 
+def test_step_epochs_count_only_for_steps():
+    flags = ["--step-epochs", "20,30"]
+    assert parse(flags).drop_epochs == []
+    assert parse([*flags, "--schedule", "step"]).drop_epochs == [20, 30]
+    assert Config(schedule="step", step_epochs=20).drop_epochs == [20]
+
+
 def test_round_trip(tmp_path):
     config = Config(lr=3e-4, channels_last=True, img_size=32, car=CAROptions(beta=0.9, variant="reference-code"))
     assert Config.from_dict(config.to_dict()) == config
@@ -99,6 +106,13 @@ def test_differences_name_what_changes_the_result():
         ("digits", ["digits is not an option"]),
         ("--warmup-epochs 50", ["warmup_epochs is 50", "40 epochs"]),
         ("--min-lr 1", ["min_lr is 1.0", "0.003"]),
+        ("--schedule step", ["step_epochs does not say when"]),
+        ("--schedule step --step-epochs 20,soon", ["step_epochs is 'soon'", "whole number"]),
+        ("--schedule step --step-epochs 30,20", ["step_epochs is 30,20", "must rise", "40"]),
+        ("--schedule step --step-epochs 20,40", ["step_epochs is 20,40", "below all 40"]),
+        ("--schedule step --step-epochs 1,20", ["step_epochs is 1,20", "1 epochs of warm-up"]),
+        ("--step-factor 1", ["--step-factor", "> 0 and < 1"]),
+        ("--holdout 1", ["--holdout", ">= 0 and < 1"]),
         ("--config digts", ["digts", "did you mean digits?"]),
         ("--config nowhere.yaml", ["nowhere.yaml", "cannot be read"]),
     ],

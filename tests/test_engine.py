@@ -164,7 +164,7 @@ def test_resuming_with_other_data_is_refused(finished, tmp_path, monkeypatch):
     copy = dataclasses.replace(config, out=str(tmp_path / "copy"), resume=True)
     shutil.copytree(config.run_dir, copy.run_dir)
     (copy.run_dir / "summary.json").unlink()
-    monkeypatch.setattr(engine.datasets, "load", lambda *args: load("digits", imbalance_ratio=2))
+    monkeypatch.setattr(engine.datasets, "load", lambda *args, **options: load("digits", imbalance_ratio=2))
     with pytest.raises(InputError, match="classes of digits, or how many"):
         train(copy, progress=False)
 
@@ -290,11 +290,11 @@ def test_evaluation_sees_the_centre_in_order():
     ],
 )
 def test_augmentation_follows_the_image_size(monkeypatch, size, asked, expected, stored):
-    def sized(data, image_size, *rest):
+    def sized(data, image_size, *rest, **options):
         return dataclasses.replace(load("digits"), image_size=image_size or 8)
 
     monkeypatch.setattr(engine.datasets, "load", sized)
-    data, seen, augment = engine._load_data(Config(data="photos", img_size=size, augment=asked))
+    data, seen, augment = engine.load_data(Config(data="photos", img_size=size, augment=asked))
     assert (augment, data.image_size, seen) == (expected, stored, size or 8)
 
 
@@ -306,6 +306,66 @@ def test_learning_rate():
     assert sorted(rates[10:], reverse=True) == rates[10:]
     assert 0.1 < rates[-1] < 0.101
     assert learning_rate(0, 10, 0, 1.0, 0.0) == 1.0
+
+
+def test_learning_rate_in_steps():
+    rates = [learning_rate(step, 100, 10, 1.0, 0.1, [60, 80], 0.5) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10:] == [1.0] * 50 + [0.5] * 20 + [0.25] * 20
+
+
+def test_the_published_staircase_of_ldam():
+    config = Config(schedule="step", step_epochs="160,180", step_factor=0.01, epochs=200, lr=0.1, warmup_epochs=5)
+    after = {epoch: engine.rate_of_step(epoch * 7, 7, config) for epoch in (5, 159, 160, 179, 180, 199)}
+    assert list(after.values()) == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5])
+    assert engine.rate_of_step(160 * 7 - 1, 7, config) == 0.1
+
+
+def test_a_second_stage_takes_no_stairs_from_the_first(tmp_path):
+    first = Config(out=str(tmp_path / "first"), epochs=3, schedule="step", step_epochs="2")
+    train(first, progress=False)
+    assert Config.second_stage(first.run_dir, {"retrain": "crt"}, "here").drop_epochs == []
+    with pytest.raises(InputError, match="step_epochs is 2, but must rise"):
+        Config.second_stage(first.run_dir, {"epochs": 2}, "here")
+
+
+def test_a_caller_hears_of_each_epoch_and_can_end_the_run(tmp_path):
+    config, heard = Config(out=str(tmp_path / "run"), epochs=3), []
+
+    def stop_after_two(row):
+        heard.append(row)
+        if row["epoch"] == 2:
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        train(config, progress=False, after_epoch=stop_after_two)
+    assert heard == [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert checkpoint.load_latest(config.run_dir)[0] == 2
+    whole = train(dataclasses.replace(config, out=str(tmp_path / "whole")), progress=False)
+    again = train(dataclasses.replace(config, resume=True), progress=False, after_epoch=heard.append)
+    assert [row["epoch"] for row in heard] == [1, 2, 3]
+    assert heard[-1]["test_balanced"] == again["balanced_accuracy"] == whole["balanced_accuracy"]
+
+
+def test_flipped_images_are_scored_with_the_others(tmp_path):
+    config = Config(out=str(tmp_path / "run"), epochs=2, test_flip=True)
+    summary = train(config, progress=False)
+    model, _ = load_run(config.run_dir)
+    test = load("digits").test
+    images = torch.from_numpy(test.images)
+    with torch.no_grad():
+        logits = (model(images) + model(images.flip(2))) / 2
+        plain = model(images)
+    correct = (logits.argmax(1).numpy() == test.targets).mean()
+    assert summary["overall_accuracy"] == pytest.approx(correct)
+    assert correct != (plain.argmax(1).numpy() == test.targets).mean()
+
+
+def test_held_out_images_are_scored_in_place_of_the_test_set(tmp_path):
+    summary = train(Config(out=str(tmp_path / "run"), epochs=1, holdout=0.25), progress=False)
+    counts = load("digits").class_counts
+    assert list(summary["class_counts"].values()) == (counts - np.maximum(np.round(counts / 4), 1)).tolist()
+    assert summary["data"] == "digits, scored on 0.25 of its training images"
 
 
 def test_the_script_prints_a_table_and_returns_2_on_bad_input(tmp_path):

@@ -31,6 +31,7 @@ ONE_STAGE = [
     *({"head": name} for name in names("head") if name not in SECOND_STAGE_HEADS),
     *({"sampler": name} for name in names("sampler")),
     *({"mix": name, "regularizer": "car"} for name in names("mix")),
+    *({"contrast": name} | ({"mix": name} if name == "concutmix" else {}) for name in names("contrast")),
 ]
 
 

@@ -11,16 +11,18 @@ PACKAGE = Path(car_ext.__file__).parent
 
 # Top to bottom. A module may import from rows below its own, never from its own row or above.
 FLOORS = [
-    ["__main__", "comparison"],
-    ["evaluate", "export"],
+    ["sweep"],
+    ["__main__", "comparison", "space"],
+    ["evaluate", "export", "plan"],
     ["finished"],
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
     ["field"],
+    ["contrast"],
     ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
     ["datasets", "metrics", "intervals", "gate", "ops", "checkpoint", "registry"],
-    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds"],
+    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds", "left_out"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}

@@ -117,7 +117,7 @@ def test_one_image():
 
 def test_an_epoch_has_the_scores_of_the_summary():
     few = group_accuracies(CONFUSION, COUNTS)
-    assert list(few) == ["overall_accuracy", "worst_class_accuracy", "many", "medium", "few"]
+    assert list(few) == ["overall_accuracy", "balanced_accuracy", "worst_class_accuracy", "many", "medium", "few"]
     assert few.items() <= summarize(CONFUSION, COUNTS, NAMES).items()
     with pytest.raises(InputError, match="confusion has shape"):
         group_accuracies(CONFUSION, [1, 2, 3])

@@ -5,21 +5,26 @@ import warnings
 
 import pytest
 import torch
-from cases import Case, Options, assert_matches_oracle, relative
+from cases import (
+    DTYPES,
+    FORMS,
+    Case,
+    Options,
+    assert_matches_oracle,
+    assert_same_bits,
+    car_step_by_power_iteration,
+    layouts,
+    name_of,
+    relative,
+    two_blocks,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from car_ext import functional, ops
 
-FORMS = [
-    {"softmax_over_all": a, "detach_gate": d, "start_from_first_batch": f, "hold_absent": h, "debias": b}
-    for a, d, f, h, b in itertools.product([False, True], repeat=5)
-    if not (f and b)
-]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
-
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: "+".join(k for k, v in form.items() if v) or "paper")
+@pytest.mark.parametrize("form", FORMS, ids=name_of)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_every_form_matches_the_oracle(form, temperature):
     for (samples, classes), cold in itertools.product([(1, 2), (9, 5), (40, 37)], [False, True]):
@@ -78,29 +83,18 @@ def test_zero_matrix_has_sigma_and_gradient_zero():
 
 def test_any_strides_give_the_same_bits():
     case = Case(6, 9, dtype=torch.float32)
-    plain = case.run(ops.car_step)
-    wide = torch.full((6, 30), 7.0)
-    wide[:, 2:29:3] = case.logits
-    for logits in (case.logits.t().contiguous().t(), wide[:, 2:29:3], case.logits[:, :1].expand(6, 9)):
-        strided = case.run(ops.car_step, logits)
-        reference = plain if logits.stride(1) else case.run(ops.car_step, logits.contiguous())
-        assert torch.equal(strided[0], reference[0])
-        assert torch.equal(strided[1], reference[1])
+    for logits in layouts(case.logits):
+        assert_same_bits(case.run(ops.car_step, logits), case.run(ops.car_step))
+    broadcast = case.logits[:, :1].expand(6, 9)
+    assert_same_bits(case.run(ops.car_step, broadcast), case.run(ops.car_step, broadcast.contiguous()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_dense_prediction_in_place(dtype):
     case = Case(2, 5, dtype=dtype, spatial=(3, 4), weighted=True, ignored=True)
     assert_matches_oracle(case, ops.car_step)
-    layouts = [
-        case.logits.to(memory_format=torch.channels_last),
-        case.logits.transpose(2, 3).contiguous().transpose(2, 3),
-    ]
-    plain = case.run(ops.car_step)
-    for logits in layouts:
-        again = case.run(ops.car_step, logits)
-        assert torch.equal(again[0], plain[0])
-        assert torch.equal(again[1], plain[1])
+    for logits in layouts(case.logits):
+        assert_same_bits(case.run(ops.car_step, logits), case.run(ops.car_step))
 
 
 def test_the_same_bits_at_any_thread_count():
@@ -113,10 +107,8 @@ def test_the_same_bits_at_any_thread_count():
             results.append(case.run(ops.car_step))
     finally:
         torch.set_num_threads(before)
-    for sigma, grad, state in results[1:]:
-        assert torch.equal(sigma, results[0][0])
-        assert torch.equal(grad, results[0][1])
-        assert all(torch.equal(a, b) for a, b in zip(state, results[0][2], strict=True))
+    for result in results[1:]:
+        assert_same_bits(result, results[0])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -152,14 +144,9 @@ def test_gradient_rows_sum_to_zero():
 
 
 def test_near_degenerate_top_values():
-    # Two blocks that do not touch, of almost the same norm: the iteration has to see both and choose.
-    case = Case(0, 60, cold=True, options=Options(hold_absent=True))
-    ema = case.state[1]
-    ema[:30, :30], ema[30:, 30:] = 0.01, 0.010001
-    case.state[0].fill_(1)
-    case.state[3].zero_()[:30] = 30**-0.5  # warm start wholly inside the wrong block
+    case = two_blocks(60)
     sigma, _, state = case.run(ops.car_step)
-    assert relative(sigma, torch.linalg.matrix_norm(ema, 2)) < 1e-9
+    assert relative(sigma, torch.linalg.matrix_norm(case.state[1], 2)) < 1e-9
     assert state[3][:30].norm() < 1e-3
 
 
@@ -219,6 +206,18 @@ def test_the_oracle_itself_by_hand():
     columns, mass = functional.class_means(v, torch.tensor([0]))
     torch.testing.assert_close(columns[:, 0], v[0])
     assert mass.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=name_of)
+def test_the_two_oracles_agree(form):
+    for samples, cold in itertools.product([0, 9], [False, True]):
+        spatial = (3,) if samples else ()
+        case = Case(samples, 7, spatial=spatial, weighted=True, ignored=True, cold=cold, options=Options(**form))
+        sigma, grad, state = case.run(car_step_by_power_iteration)
+        true_sigma, true_grad, true_state = case.oracle()
+        torch.testing.assert_close(sigma, true_sigma, rtol=1e-11, atol=0)
+        torch.testing.assert_close(grad, true_grad, rtol=1e-7, atol=1e-11)
+        torch.testing.assert_close(state[1:4], true_state[1:4], rtol=0, atol=1e-8)
 
 
 def test_fallback_warns_once_and_agrees(monkeypatch):

@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """Train an image classifier on long-tailed data, with or without CAR, and score its worst class."""
 
+import argparse
 import sys
 from pathlib import Path
 
 from car_ext import cli
 from car_ext.config import parse
 from car_ext.engine import train
+from car_ext.plan import plan
 
 EXAMPLES = """\
 examples:
@@ -18,13 +20,21 @@ examples:
       your own images: photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg
   python train/run.py --config cifar10_lt --data cifar10.zip --seed 1
       a recipe of train/recipes; flags override it
+  python train/run.py --config imagenet_lt_vit_s_car --dry-run
+      what it would be: classes, steps, learning rates, parameters, memory; nothing is trained or written
   python train/run.py --config runs/NAME/config.yaml --resume
       go on with a run that was interrupted, to the very same result
 """
 
 
 def main() -> None:
-    config = parse(recipes=Path(__file__).parent / "recipes", description=__doc__, examples=EXAMPLES)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--dry-run", action="store_true")
+    own, options = parser.parse_known_args()
+    config = parse(options, recipes=Path(__file__).parent / "recipes", description=__doc__, examples=EXAMPLES)
+    if own.dry_run:
+        print(plan(config))
+        return
     summary = train(config)
     cli.print_summary({config.method: summary})
     print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['seconds']:.1f} s")

@@ -11,7 +11,7 @@ from car_ext.errors import InputError
 
 LARGEST_CROP = 96  # pixels; larger images are augmented by random resized crops
 
-_BASES = ("crop", "crop-flip", "rrc", "autoaugment", "randaugment")
+_BASES = ("crop", "crop-flip", "rrc", "autoaugment", "randaugment", "simclr")
 AUGMENTATIONS = ("none", *_BASES, *(f"{base}+cutout" for base in _BASES))
 
 
@@ -24,6 +24,9 @@ def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor]
     - ``randaugment``: ``crop-flip`` up to 96 pixels, else ``rrc``, then 2 random operations at magnitude 10 of 10
       (Cubuk et al., NeurIPS 2020). "m10" in long-tailed recipes is timm's scale, which ends at 10; there each
       operation is also left out half the time and its magnitude jittered, here neither.
+    - ``simclr``: for views to contrast, resized crops of at least 20 % of the area, mirrored half the time; four times
+      in five other brightness, contrast, saturation and hue, one in five grey, every other time blurred by a Gaussian
+      of 0.1 to 2 pixels (Chen et al., ICML 2020; strengths as in MoCo v2, Chen et al., 2020).
     - ``+cutout`` behind any of them: then a black square, see :class:`Cutout`.
 
     What moves into the image at its border is grey (128). Draws come from torch's default generator.
@@ -47,6 +50,14 @@ def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor]
             rrc if image_size > LARGEST_CROP else crop,
             flip,
             v2.RandAugment(num_ops=2, magnitude=10, num_magnitude_bins=11, fill=128),
+        ],
+        "simclr": [
+            v2.RandomResizedCrop(image_size, scale=(0.2, 1.0)),
+            flip,
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            v2.RandomGrayscale(0.2),
+            # Three standard deviations to either side of the widest, where the image has as many pixels.
+            v2.RandomApply([v2.GaussianBlur(min(13, 2 * image_size - 1), (0.1, 2.0))], p=0.5),
         ],
     }[base]
     steps += [Cutout(image_size // 2)] if cutout else []

@@ -202,7 +202,7 @@ class CutMix(Mix):
     source="Pan et al., IEEE TIP 2024",
     formula="cutmix whose pasted box comes from a class-balanced batch",
     published="ResNet-32 (imbalance ratio 100): CIFAR10-LT 86.07, CIFAR100-LT 53.16",
-    notes="the numbers are those of the whole method, with its contrastive branch and `semantic_targets`",
+    notes="the numbers are those of the whole method, with --contrast concutmix",
 )
 class ConCutMix(CutMix):
     """CutMix with a partner batch in which every class is as likely."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from car_ext.datasets.folder import LazyImages
+from car_ext.datasets.lazy import LazyImages, ResizedImages
 
 
 def default_cache_bytes() -> int:
@@ -23,12 +23,12 @@ def default_cache_bytes() -> int:
     return available // 4
 
 
-def cached_bytes(images: LazyImages) -> int:
+def cached_bytes(images: LazyImages | ResizedImages) -> int:
     """Memory the decoded images take."""
     return len(images) * images.image_size**2 * 3
 
 
-def decode_all(images: LazyImages, title: str) -> np.ndarray:
+def decode_all(images: LazyImages | ResizedImages, title: str) -> np.ndarray:
     """Every image as one (N, H, W, 3) uint8 array, with a progress bar on a terminal.
 
     Raises:

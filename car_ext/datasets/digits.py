@@ -5,26 +5,22 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from car_ext.datasets.decode import square
-from car_ext.datasets.longtail import imbalance
 from car_ext.datasets.split import LongTailedData, Split
 
 TEST_PER_CLASS = 70
 MAX_TRAIN_PER_CLASS = 100
+IMBALANCE_RATIO = 50  # by default: 100 images down to 2
 
 
-def load(image_size: int | None, imbalance_ratio: float | None) -> LongTailedData:
+def load(image_size: int | None) -> LongTailedData:
     """1797 grey 8 x 8 digits: 70 a class to test, and up to 100 a class to train on.
 
     The file runs writer by writer, so its first samples are the hand of a few people. Each class is therefore
     put in a fixed random order, the same on every machine: its first 70 are the test set, the next 100 the
-    pool whose head is the long-tailed training set.
+    training set, whose head a long-tailed profile keeps.
 
     Args:
         image_size: stored height and width in pixels; None is 8, the original.
-        imbalance_ratio: largest over smallest class count; None is 50, that is 100 images down to 2.
-
-    Raises:
-        InputError: an imbalance_ratio below 1, or one that leaves a class without images.
     """
     digits = load_digits()
     images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
@@ -35,13 +31,11 @@ def load(image_size: int | None, imbalance_ratio: float | None) -> LongTailedDat
     random = np.random.RandomState(0)
     orders = [random.permutation(np.flatnonzero(digits.target == label)) for label in range(10)]
     test = np.concatenate([order[:TEST_PER_CLASS] for order in orders])
-    pool = np.concatenate([order[TEST_PER_CLASS:][:MAX_TRAIN_PER_CLASS] for order in orders])
+    train = np.concatenate([order[TEST_PER_CLASS:][:MAX_TRAIN_PER_CLASS] for order in orders])
     targets = digits.target.astype(np.int64)
-    class_names = tuple(map(str, digits.target_names))
-    train = pool[imbalance(targets[pool], class_names, 50 if imbalance_ratio is None else imbalance_ratio)]
     return LongTailedData(
         "digits",
-        class_names,
+        tuple(map(str, digits.target_names)),
         Split(images[train], targets[train]),
         Split(images[test], targets[test]),
         images.shape[1],

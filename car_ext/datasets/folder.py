@@ -1,43 +1,17 @@
 """A folder, or a .zip of one, of images sorted into split and class folders."""
 
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from car_ext.datasets.decode import EXTENSIONS, decode, shorter_side
-from car_ext.datasets.longtail import imbalance
+from car_ext.datasets.decode import EXTENSIONS
+from car_ext.datasets.lazy import LazyImages, default_size
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree, ZipTree
 from car_ext.errors import InputError
 
 
-class LazyImages:
-    """Images decoded each time they are asked for; works in DataLoader workers, forked or spawned.
-
-    Args:
-        tree: where the files are.
-        files: N paths below the tree's root.
-        image_size: height and width of the decoded images in pixels.
-    """
-
-    def __init__(self, tree: FolderTree | ZipTree, files: Sequence[str], image_size: int):
-        self.tree, self.files, self.image_size = tree, files, image_size
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Image `index` as (image_size, image_size, 3) uint8.
-
-        Raises:
-            InputError: the file cannot be read or decoded.
-        """
-        name = self.files[index]
-        return decode(self.tree.read(name), self.image_size, self.tree.locate(name))
-
-
-def load(path: Path, image_size: int | None, imbalance_ratio: float | None, needs_train: bool = True) -> LongTailedData:
+def load(path: Path, image_size: int | None, needs_train: bool = True) -> LongTailedData:
     """Lists an image folder without decoding it.
 
     Layout: `train/CLASS/*` and `test/CLASS/*`, or `val/` for want of `test/`, at the root or inside the only
@@ -45,14 +19,12 @@ def load(path: Path, image_size: int | None, imbalance_ratio: float | None, need
 
     Args:
         path: the folder or .zip file.
-        image_size: stored height and width in pixels; None takes the shorter side of the first image
-            up to 96, and 224 for larger ones.
-        imbalance_ratio: see `longtail.imbalance`; None keeps every training image.
+        image_size: stored height and width in pixels; None is `lazy.default_size` of the first image.
         needs_train: False lets train/ be missing, as where a finished model is scored.
 
     Raises:
-        InputError: nothing readable at the path, another layout, fewer than two classes, a class without
-            images or in one split only, or an imbalance_ratio the files do not allow.
+        InputError: nothing readable at the path, another layout, fewer than two classes, or a class without
+            images or in one split only.
     """
     tree = FolderTree(path) if path.is_dir() else ZipTree(path)
     root, train, test = _find_splits(tree, needs_train)
@@ -69,18 +41,14 @@ def load(path: Path, image_size: int | None, imbalance_ratio: float | None, need
         )
     class_names = tuple(train_files)
     if image_size is None:
-        first = (train_files if train else test_files)[class_names[0]][0]
-        side = shorter_side(tree.read(first), tree.locate(first))
-        image_size = side if side <= 96 else 224
+        image_size = default_size(tree, (train_files if train else test_files)[class_names[0]][0])
 
-    def split(by_class: dict[str, list[str]], ratio: float | None) -> Split:
+    def split(by_class: dict[str, list[str]]) -> Split:
         files = [name for names in by_class.values() for name in names]
         targets = np.repeat(np.arange(len(class_names)), [len(names) for names in by_class.values()])
-        kept = imbalance(targets, class_names, ratio)
-        return Split(LazyImages(tree, [files[i] for i in kept], image_size), targets[kept])
+        return Split(LazyImages(tree, files, image_size), targets)
 
-    train, held_out = split(train_files, imbalance_ratio), split(test_files, None)
-    return LongTailedData(path.stem, class_names, train, held_out, image_size, channels=3)
+    return LongTailedData(path.stem, class_names, split(train_files), split(test_files), image_size, channels=3)
 
 
 def _find_splits(tree: FolderTree | ZipTree, needs_train: bool) -> tuple[str, str | None, str]:

@@ -1,5 +1,6 @@
 """What every data set looks like to the rest of the package."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 
 
 class Images(Protocol):
-    """N images of one size: an (N, H, W, C) uint8 array is one, and so is `folder.LazyImages`."""
+    """N images of one size: an (N, H, W, C) uint8 array is one, and so is `lazy.LazyImages`."""
 
     def __len__(self) -> int: ...
 
@@ -29,6 +30,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, positions: Sequence[int]) -> "Split":
+        """The samples at some positions, in that order."""
+        held = isinstance(self.images, np.ndarray)
+        return Split(self.images[positions] if held else self.images.take(positions), self.targets[positions])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import stat
 import threading
 import zipfile
 from functools import cached_property
@@ -28,6 +29,30 @@ class FolderTree:
         if not path.is_dir():
             raise InputError(f"data folder {str(path)!r} does not exist: check the path")
         self.path = path.resolve()
+        self._inside: dict[str, bool] = {}
+
+    def fault(self, name: str) -> str | None:
+        """Why a path that a list of files names cannot be read, as the end of "path ... "; None if it can.
+
+        A list is long and names few folders, so each of these is resolved once and a file costs one system call.
+        """
+        if unsafe(name):
+            return "is absolute or leaves its folder"
+        folder = name.rpartition("/")[0]
+        try:
+            if folder not in self._inside:
+                self._inside[folder] = self._holds(self.path / folder)
+            inside, mode = self._inside[folder], os.lstat(f"{self.path}/{name}").st_mode
+            if inside and stat.S_ISLNK(mode):
+                inside, mode = self._holds(self.path / name), (self.path / name).stat().st_mode
+        except (OSError, ValueError, RuntimeError):  # a link to itself is a RuntimeError before Python 3.13
+            return f"does not exist in {str(self.path)!r}"
+        if not inside:
+            return f"leads through a link outside {str(self.path)!r}"
+        return None if stat.S_ISREG(mode) else "is no file"
+
+    def _holds(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.path)
 
     def list(self, folder: str) -> tuple[list[str], list[str]]:
         """Sorted names of the subfolders and of the files in a folder, dot files left out.
@@ -44,7 +69,7 @@ class FolderTree:
                 for entry in entries:
                     if _hidden(entry.name):
                         continue
-                    if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.path):
+                    if entry.is_symlink() and not self._holds(Path(entry.path)):
                         raise InputError(
                             f"link {entry.path!r} leads outside {str(self.path)!r}: copy its target into the folder"
                         )
@@ -102,10 +127,9 @@ class ZipTree:
     def _folders(self) -> dict[str, tuple[set[str], set[str]]]:
         folders: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
         for info in self._open()[1].infolist():
-            name = info.orig_filename
-            if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
+            if unsafe(info.orig_filename):
                 raise InputError(
-                    f"zip file {str(self.path)!r} holds the unsafe path {name!r}: "
+                    f"zip file {str(self.path)!r} holds the unsafe path {info.orig_filename!r}: "
                     "pack it again with plain relative paths"
                 )
             path = PurePosixPath(info.filename)
@@ -126,8 +150,10 @@ class ZipTree:
             folder: path inside the archive, "" for its root.
 
         Raises:
-            InputError: the file is no intact .zip, or holds a path that could lead outside it.
+            InputError: the file is no intact .zip, has no such folder, or holds a path that could lead outside it.
         """
+        if folder not in self._folders:
+            raise InputError(f"zip file {str(self.path)!r} has no folder {folder!r}: check its layout")
         folders, files = self._folders[folder]
         return sorted(folders), sorted(files)
 
@@ -150,6 +176,11 @@ class ZipTree:
     def locate(self, name: str) -> str:
         """What to call a member in a message."""
         return f"{self.path}/{name}"
+
+
+def unsafe(name: str) -> bool:
+    """Whether a path with forward slashes is anything but plain and relative, and so could lead outside its root."""
+    return name.startswith("/") or "\\" in name or bool(re.match("[A-Za-z]:", name)) or ".." in name.split("/")
 
 
 def _hidden(name: str) -> bool:

@@ -160,6 +160,34 @@ __device__ void start_vector(const Team<T, A>& team) {
   __syncthreads();
 }
 
+// q = from less its parts along basis vectors 0..k, of which scratch->overlap holds the lengths.
+template <class T, class A>
+__device__ void project_out(const Team<T, A>& team, const A* from, int k) {
+  for (int64_t i = threadIdx.x; i < team.a.classes; i += blockDim.x) {
+    A rest = from[i];
+#pragma unroll 4
+    for (int e = k; e >= 0; --e) rest -= team.chip.scratch->overlap[e] * team.basis[e * team.a.classes + i];
+    team.q[i] = rest;
+  }
+  __syncthreads();
+}
+
+// Where little is left of q, much of it is the rounding of what was taken away, and lies along the basis again. Every
+// block sees the whole of q and does the same.
+template <class T, class A>
+__device__ void project_out_again(const Team<T, A>& team, int k) {
+  for (int e = warp_id(); e <= k; e += warp_count()) {
+    const A* vector = team.basis + e * team.a.classes;
+    A sum = 0;
+#pragma unroll 1  // more would spill
+    for (int64_t i = lane_id(); i < team.a.classes; i += 32) sum += team.q[i] * vector[i];
+    sum = warp_sum(sum);
+    if (lane_id() == 0) team.chip.scratch->overlap[e] = sum;
+  }
+  __syncthreads();
+  project_out(team, team.q, k);
+}
+
 template <class T, class A>
 __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
   const StepArguments<T, A>& a = team.a;
@@ -197,13 +225,14 @@ __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
         used = 0;
         break;
       }
-      for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-        A rest = team.next[i];
-#pragma unroll 4
-        for (int e = k; e >= 0; --e) rest -= m->overlap[e] * team.basis[e * n + i];
-        team.q[i] = rest;
+      const A scale = k == 0 ? along : static_cast<A>(m->diagonal[0]);
+      project_out(team, team.next, k);
+      A rest = length_of_q(team, scale);
+      const A before = k == 0 ? A(0) : static_cast<A>(m->off_diagonal[k - 1]);  // the only other overlap but for rounding
+      if (rest < A(0.1) * (along + before)) {
+        project_out_again(team, k);
+        rest = length_of_q(team, scale);
       }
-      const A scale = k == 0 ? along : static_cast<A>(m->diagonal[0]), rest = length_of_q(team, scale);
       if (threadIdx.x == 0) {
         m->diagonal[k] = along;
         m->off_diagonal[k] = rest;

@@ -1,0 +1,81 @@
+"""Images that are made each time they are asked for."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from car_ext.datasets.decode import decode, shorter_side, square
+
+
+class Source(Protocol):
+    """Where image files come from: a folder, a .zip file, parquet shards."""
+
+    def read(self, key: Any) -> bytes:
+        """The bytes of one image file."""
+
+    def locate(self, key: Any) -> str:
+        """What to call it in a message."""
+
+
+class LazyImages:
+    """Images decoded each time they are asked for; works in DataLoader workers, forked or spawned.
+
+    Args:
+        source: where the files are.
+        keys: N of its keys, such as paths below a folder.
+        image_size: height and width of the decoded images in pixels.
+    """
+
+    def __init__(self, source: Source, keys: Sequence[Any], image_size: int):
+        self.source, self.keys, self.image_size = source, keys, image_size
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index` as (image_size, image_size, 3) uint8.
+
+        Raises:
+            InputError: the file cannot be read or decoded.
+        """
+        key = self.keys[index]
+        return decode(self.source.read(key), self.image_size, self.source.locate(key))
+
+    def take(self, positions: Sequence[int]) -> "LazyImages":
+        """The images at some positions, in that order."""
+        return LazyImages(self.source, [self.keys[position] for position in positions], self.image_size)
+
+
+class ResizedImages:
+    """Pictures in memory, resized (bicubic) each time they are asked for.
+
+    Args:
+        pictures: (N, H, W, 3) uint8.
+        image_size: height and width of the resized images in pixels.
+    """
+
+    def __init__(self, pictures: np.ndarray, image_size: int):
+        self.pictures, self.image_size = pictures, image_size
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image `index` as (image_size, image_size, 3) uint8."""
+        return np.array(square(Image.fromarray(self.pictures[index]), self.image_size))
+
+    def take(self, positions: Sequence[int]) -> "ResizedImages":
+        """The images at some positions, in that order."""
+        return ResizedImages(self.pictures[positions], self.image_size)
+
+
+def default_size(source: Source, key: Any) -> int:
+    """The side of the stored images where none is asked for: that of a first image up to 96 pixels, else 224.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    side = shorter_side(source.read(key), source.locate(key))
+    return side if side <= 96 else 224

@@ -1,0 +1,50 @@
+"""What a data set's name leaves open."""
+
+import dataclasses
+from pathlib import Path
+
+from car_ext.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Where a data set's files are and how its training split is cut.
+
+    Attributes:
+        data_root: folder with the files of a benchmark, or to which the paths in a list file are relative.
+        test_list: the test images of a list file.
+        label_column: which column of a parquet folder is the label, where several could be.
+        download: fetch CIFAR into data_root if it is not there.
+        profile, selection, selection_seed: see `longtail.imbalance`; a selection of None is "seeded" for the named
+            benchmarks and "first" for everything else.
+    """
+
+    data_root: str | Path | None = None
+    test_list: str | Path | None = None
+    label_column: str | None = None
+    download: bool = False
+    profile: str = "exp"
+    selection: str | None = None
+    selection_seed: int = 0
+
+    def check_used(self, data: str, *used: str) -> None:
+        """Refuses what says where files are, but is not among the names of the options that data uses.
+
+        Raises:
+            InputError: one is given.
+        """
+        for name in ("data_root", "test_list", "label_column", "download"):
+            if getattr(self, name) and name not in used:
+                raise InputError(
+                    f"--{name.replace('_', '-')} is given, but data {data!r} has no use for it: leave it out"
+                )
+
+    def root(self, data: str) -> Path:
+        """data_root as a path.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.data_root is None:
+            raise InputError(f"data {data!r} needs --data-root, the folder with its files")
+        return Path(self.data_root).expanduser()

@@ -1,0 +1,103 @@
+"""The benchmarks run, and what they write can be read."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(script, *arguments):
+    command = [sys.executable, BENCHMARKS / script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+
+def tables(markdown):
+    """Every table as a list of rows of cells, without the line below its head."""
+    blocks = re.findall(r"(?:^\|.*\n)+", markdown, re.M)
+    rows = [[[cell.strip() for cell in line.strip("| ").split(" | ")] for line in b.splitlines()] for b in blocks]
+    return [[head, *body] for head, _, *body in rows]
+
+
+def number(cell):
+    return float(re.match(r"[+-]?[\d,]+(?:\.\d+)?", cell)[0].replace(",", ""))
+
+
+def test_cpu(tmp_path):
+    done = run("cpu.py", "--seconds", 0.1, "--shapes", "6x10", "9x20", "--no-compile", "--write", tmp_path / "t.md")
+    assert done.returncode == 0, done.stderr
+    ((head, *rows),) = tables((tmp_path / "t.md").read_text())
+    assert [row[0] for row in rows] == ["6, 10", "9, 20"]
+    assert head[1:3] == ["car_ext, ms", "floor, ms"]
+    for row in rows:
+        assert len(row) == len(head)
+        assert all(number(cell) > 0 for cell in row[1:-1])
+        assert row[-1] == "-"
+
+
+def test_gpu_dry_run(tmp_path):
+    done = run("gpu.py", "--dry-run", "--seconds", 0.1, "--write", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    by_kind = {path.suffix: path.read_text() for path in tmp_path.iterdir()}
+    assert set(by_kind) == {".md", ".json", ".log"}
+    assert by_kind[".md"] in done.stdout
+
+    found = json.loads(by_kind[".json"])
+    results = {step["name"]: step["result"] for step in found["steps"]}
+    assert results.pop("build") == results.pop("tests") == "skipped: a dry run"
+    assert results == {"bench": "ok", "vit": "ok", "sanitizer": "the grid alone: ok"}
+    assert [(s["samples"], s["classes"]) for s in found["bench"]["shapes"]] == [(8, 10), (16, 40)]
+
+    steps, device, python, phases, traffic, training = tables(by_kind[".md"])
+    for head, *rows in (steps, device, python, phases, traffic, training):
+        assert rows
+        assert all(len(row) == len(head) for row in rows)
+    for table in (device, python, phases):
+        assert all(number(cell) >= 0 for row in table[1:] for cell in row if cell != "-")
+    operator = found["bench"]["shapes"][0]["operator"]
+    assert operator["low"] <= operator["median"] <= operator["high"]
+    assert number(device[1][1]) == pytest.approx(1e6 * operator["median"], rel=0.01)
+
+
+def test_gpu_without_a_gpu_says_so_in_a_line():
+    done = run("gpu.py")
+    assert done.returncode == 2
+    assert "no CUDA device" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+
+
+def test_a_step_that_takes_too_long_is_ended_with_all_it_started(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import gpu
+
+    code, output = gpu.run(["sh", "-c", "echo begun; sleep 60 & wait"], 1, dict(os.environ))
+    assert code is None
+    assert output == "begun\n"
+    assert gpu.run(["sh", "-c", "exit 3"], 20, dict(os.environ)) == (3, "")
+
+
+def test_targets_are_shown_beside_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import report
+
+    def spread(seconds):
+        return {"median": seconds, "in_graph": True}
+
+    shape = {
+        "samples": 128,
+        "classes": 100,
+        "operator": spread(12e-6),
+        "operator, cold cache": 14e-6,
+        "module": spread(16e-6),
+        "(a)": {"median": 6e-3, "in_graph": False},
+        "(c)": spread(54e-6),
+    }
+    row = ["128, 100", "12.0 / 15", "14.0", "16.0", "6,000* (500.0x / 50x)", "-", "54.0 (4.5x / 5x)"]
+    assert report.device_row(shape) == row

@@ -1,0 +1,96 @@
+"""Every example trains, scores its worst class, and keeps CAR's moving average where its framework keeps the rest."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from car_ext import CAR, datasets
+from car_ext.losses import Loss
+
+FOLDER = Path(__file__).parent.parent / "examples"
+# What each needs beyond the dependencies, and the checkpoint that it writes.
+EXAMPLES = {
+    "plain_pytorch": ([], "out"),
+    "lightning_module": (["lightning"], "out/checkpoints/*.ckpt"),
+    "timm_style": ([], "out/last.pth.tar"),
+    "huggingface_trainer": (["transformers", "accelerate"], "out/checkpoint-*/model.safetensors"),
+}
+
+
+def tiny(*args, **options) -> datasets.LongTailedData:
+    data = datasets.load(*args, **options)
+    return replace(data, test=datasets.Split(data.test.images[::7], data.test.targets[::7]))
+
+
+def imported(name: str):
+    for framework in EXAMPLES[name][0]:
+        pytest.importorskip(framework, reason=f"examples/{name}.py needs {framework}: pip install '.[test]'")
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.load = tiny
+    return module
+
+
+def saved_average(path: Path) -> dict[str, torch.Tensor]:
+    """CAR's state in a checkpoint."""
+    saved = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    if "car" in saved:
+        return saved["car"]
+    return {
+        key.removeprefix("car."): value
+        for key, value in saved.get("state_dict", saved).items()
+        if key.startswith("car.")
+    }
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """The loss of every training step; what the frameworks switch on is off again afterwards."""
+    seen, forward = [], Loss.forward
+
+    def noted(self, *inputs):
+        loss = forward(self, *inputs)
+        if torch.is_grad_enabled():
+            seen.append(loss.item())
+        return loss
+
+    monkeypatch.setattr(Loss, "forward", noted)
+    for variable in ("CUBLAS_WORKSPACE_CONFIG", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(variable, "")  # so that it is put back
+        monkeypatch.delenv(variable)
+    yield seen
+    torch.use_deterministic_algorithms(False)
+
+
+def test_every_example_is_here():
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_trains_scores_and_repeats_itself(name, tmp_path, losses):
+    example, runs = imported(name), []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        losses.clear()
+        scores = example.main(epochs=2, out=str(folder / "out"))
+        (checkpoint,) = folder.glob(EXAMPLES[name][1])
+        accuracies = [
+            scores.get(key, scores.get(f"eval_{key}")) for key in ("worst_class_accuracy", "overall_accuracy")
+        ]
+        runs.append((losses.copy(), accuracies, saved_average(checkpoint)))
+    (steps, accuracies, average), second = runs[0], runs[1]
+
+    assert sum(steps[-4:]) < 0.8 * sum(steps[:4])
+    assert average["updates"].tolist() == [len(steps)] * 10  # each training step moves it, and evaluation does not
+    worst, overall = accuracies
+    assert 0 <= worst <= overall <= 1
+    CAR([10] * 10).load_state_dict(average)
+
+    if not torch.cuda.is_available():  # a GPU, which the examples would use, may round another way each time
+        assert second[:2] == (steps, accuracies)
+        assert all(torch.equal(second[2][key], value) for key, value in average.items())
