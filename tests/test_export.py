@@ -20,7 +20,8 @@ from car_ext.datasets.decode import decode
 from car_ext.engine import load_run, train
 from car_ext.export import FILES, export_run, formats, predict, to_onnx
 from car_ext.export import onnx as onnx_export
-from car_ext.export.quantize import Calibration
+from car_ext.export.quantize import Calibration, training_images
+from car_ext.finished import FinishedRun
 from car_ext.runtime import OnnxClassifier, TorchClassifier, check_external_data, open_file, working_providers
 
 ONNX = ("fp32", "fp16", "int8")
@@ -185,6 +186,20 @@ def test_a_correction_for_class_frequencies_is_built_in(run, digits, tmp_path):
         facts = json.loads(extra["car_ext.json"])
         # Not the scores of the head as it was trained.
         assert (facts["correction"], facts["summary"], model.train_worst_class_accuracy) == (correction, {}, None)
+
+
+def test_scores_of_two_views_are_not_those_of_the_file(tmp_path):
+    train(Config(epochs=1, test_flip=True, out=str(tmp_path / "run")), progress=False)
+    path = export_run(tmp_path / "run", ["torchscript"])["torchscript"]
+    assert open_file(path).train_worst_class_accuracy is None
+
+
+def test_calibration_sees_the_images_of_training_alone(run):
+    whole = training_images(FinishedRun(run[0], "cpu"), Calibration())
+    assert len(whole) == 276
+    part = FinishedRun(run[0], "cpu")
+    part.config = {**part.config, "holdout": 0.2}
+    assert len(training_images(part, Calibration())) < 0.85 * len(whole)
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, tmp_path):
