@@ -61,7 +61,7 @@ def broken(gate: Mapping[str, float], difference: Mapping[str, Any]) -> list[str
     """
     falls = {name: -change for name, change in difference["per_class_accuracy"].items() if change and change < 0}
     largest = sorted(falls, key=falls.get, reverse=True)
-    classes = ", ".join(f"{name} by {falls[name]:.4f}" for name in largest[:NAMED])
+    classes = ", ".join(f"{name!r} by {falls[name]:.4f}" for name in largest[:NAMED])
     if len(largest) > NAMED:
         classes += f" and {len(largest) - NAMED} more"
     sentences = []

@@ -30,6 +30,7 @@ def main() -> None:
     int8.add_argument("--calibration-images", type=int, default=Calibration.images, metavar="N", help="(%(default)s)")
     int8.add_argument("--seed", type=int, default=Calibration.seed, metavar="N", help="of the draw (%(default)s)")
     int8.add_argument("--data", metavar="PATH", help="where the run's training data lie now (default: as then)")
+    int8.add_argument("--data-root", metavar="DIR", help="and the files of a benchmark or list")
     correction = parser.add_argument_group("correction for class frequencies, built into the head")
     correction.add_argument(
         "--logit-adjust",
@@ -45,7 +46,9 @@ def main() -> None:
         arguments.run,
         arguments.formats or [arguments.format],
         arguments.out,
-        calibration=Calibration(arguments.calibration, arguments.calibration_images, arguments.seed, arguments.data),
+        calibration=Calibration(
+            arguments.calibration, arguments.calibration_images, arguments.seed, arguments.data, arguments.data_root
+        ),
         logit_adjust=arguments.logit_adjust,
         tau_norm=arguments.tau_norm,
     )

@@ -201,7 +201,7 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
     same, other = json.loads((tmp_path / "s.json").read_text())
     fallen = [name for name, change in other["difference"]["per_class_accuracy"].items() if change < 0]
     assert fallen
-    assert all(f"{name} by 0." in told for name in fallen)
+    assert all(f"{name!r} by 0." in told for name in fallen)
     assert same["batch_size"] == 100
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir
 import onnxruntime
 import pytest
 import torch
+from onnxscript import ir
 from PIL import Image
 
 from car_ext import InputError, datasets
@@ -20,7 +20,8 @@ from car_ext.datasets.decode import decode
 from car_ext.engine import load_run, train
 from car_ext.export import FILES, export_run, formats, predict, to_onnx
 from car_ext.export import onnx as onnx_export
-from car_ext.export.quantize import Calibration
+from car_ext.export.quantize import Calibration, training_images
+from car_ext.finished import FinishedRun
 from car_ext.runtime import OnnxClassifier, TorchClassifier, check_external_data, open_file, working_providers
 
 ONNX = ("fp32", "fp16", "int8")
@@ -99,15 +100,16 @@ def test_pytorchs_files_carry_the_same_description(name, file, run):
     assert json.loads(extra["car_ext.json"]) == properties
 
 
-def test_export_refuses_a_model_that_computes_something_else(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("error", "shown"), [(0.01, r"0\.01"), (np.nan, "nan")])
+def test_export_refuses_a_model_that_computes_something_else(error, shown, run, monkeypatch, tmp_path):
     out, _, _ = run
 
     class Skewed(TorchClassifier):
         def __call__(self, images):
-            return super().__call__(images) + 0.01
+            return super().__call__(images) + error
 
     monkeypatch.setattr(formats, "TorchClassifier", Skewed)
-    with pytest.raises(InputError, match=r"disagree by 0\.01"):
+    with pytest.raises(InputError, match=f"disagree by {shown}"):
         export_run(out, ["torchscript"], tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -117,7 +119,7 @@ def test_export_refuses_operators_outside_the_standard(tmp_path):
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([node], "g", [x], [y])
     opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("car_ext", 1)]
-    foreign = onnx_ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets))
+    foreign = ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets))
     with pytest.raises(InputError, match="car_ext::Confusion"):
         onnx_export.save_described(foreign, tmp_path / "foreign.onnx", {})
 
@@ -184,6 +186,20 @@ def test_a_correction_for_class_frequencies_is_built_in(run, digits, tmp_path):
         facts = json.loads(extra["car_ext.json"])
         # Not the scores of the head as it was trained.
         assert (facts["correction"], facts["summary"], model.train_worst_class_accuracy) == (correction, {}, None)
+
+
+def test_scores_of_two_views_are_not_those_of_the_file(tmp_path):
+    train(Config(epochs=1, test_flip=True, out=str(tmp_path / "run")), progress=False)
+    path = export_run(tmp_path / "run", ["torchscript"])["torchscript"]
+    assert open_file(path).train_worst_class_accuracy is None
+
+
+def test_calibration_sees_the_images_of_training_alone(run):
+    whole = training_images(FinishedRun(run[0], "cpu"), Calibration())
+    assert len(whole) == 276
+    part = FinishedRun(run[0], "cpu")
+    part.config = {**part.config, "holdout": 0.2}
+    assert len(training_images(part, Calibration())) < 0.85 * len(whole)
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, tmp_path):

@@ -37,7 +37,7 @@ def test_a_gate_names_what_fell_and_by_how_much():
     found = differences(summary(90, 80, 40), summary(91, 78, 35))
     (sentence,) = broken(parse_gate("worst=0.02, overall=0.02"), found)
     assert sentence == (
-        "worst class accuracy fell by 0.0500, more than 0.02; classes that fell: eel by 0.0500, dog by 0.0200"
+        "worst class accuracy fell by 0.0500, more than 0.02; classes that fell: 'eel' by 0.0500, 'dog' by 0.0200"
     )
     assert broken({"worst": 0.05, "overall": 0.02, "class": 0.05}, found) == []  # as much as allowed
     assert "accuracy of a class fell by 0.0500" in broken({"class": 0.049}, found)[0]
@@ -47,7 +47,7 @@ def test_another_class_may_become_the_worst():
     found = differences(summary(90, 45, 40), summary(90, 30, 60))
     (sentence,) = broken({"worst": 0.02}, found)
     assert "fell by 0.1000" in sentence
-    assert sentence.endswith("dog by 0.1500")
+    assert sentence.endswith("'dog' by 0.1500")
 
 
 def test_many_classes_are_counted():

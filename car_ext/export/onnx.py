@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir as ir
 import torch
+from onnxscript import ir
 from torch import Tensor, nn
 
 from car_ext.errors import InputError

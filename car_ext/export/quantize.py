@@ -3,15 +3,16 @@
 import logging
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxscript import ir
 
 from car_ext import datasets
+from car_ext.config import Config
 from car_ext.errors import InputError
 from car_ext.export.onnx import save_described
 from car_ext.finished import FinishedRun
@@ -39,13 +40,14 @@ class Calibration:
             the ranges; "random": as they come, which in a long tail is mostly the head.
         images: how many; all where there are fewer.
         seed: of the draw.
-        data: as for training; the run's own data by default.
+        data, data_root: as for training; the run's own by default.
     """
 
     draw: str = "class-balanced"
     images: int = 512
     seed: int = 0
     data: str | None = None
+    data_root: str | None = None
 
     def __post_init__(self) -> None:
         if self.draw not in ("class-balanced", "random"):
@@ -68,9 +70,14 @@ class Calibration:
 
 def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Split:
     """Raises InputError for data that cannot be read or have other classes than the run."""
-    data = calibration.data or run.config["data"]
+    config = Config.from_dict(run.config, "the run")
+    data, options = calibration.data or config.data, config.data_options
+    if calibration.data_root:
+        options = replace(options, data_root=calibration.data_root)
     # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
-    loaded = datasets.load(data, run.stored_size, run.config["imbalance_ratio"], cache_bytes=0)
+    loaded = datasets.load(data, run.stored_size, config.imbalance_ratio, cache_bytes=0, options=options)
+    if config.holdout:
+        loaded = datasets.hold_out(loaded, config.holdout)
     if list(loaded.class_names) != run.class_names or loaded.channels != run.channels:
         raise InputError(f"{data} does not have the classes of the run; give its training data with --data.")
     return loaded.train

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-import onnx_ir as ir
 import torch
+from onnxscript import ir
 from onnxscript import opset18 as op
 
 from car_ext import ops
