@@ -78,11 +78,37 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
     Console().print(table)
 
 
+def print_evaluations(summaries_by_name: Mapping[str, Mapping], title: str | None = None) -> None:
+    """Prints scores side by side, in per cent, with their differences to the first column, and speeds.
+
+    Args:
+        summaries_by_name: model name to a summary of `evaluate.evaluate_all`.
+        title: a line above the table.
+    """
+    table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
+    for name in summaries_by_name:
+        table.add_column(_text(name), justify="right", overflow="fold")
+    summaries = summaries_by_name.values()
+    for row, key in ROWS.items():
+        cells = [_changed(summary, key) for summary in summaries]
+        table.add_row(row, *cells, style="bold" if key == "worst_class_accuracy" else None)
+        if key in ("overall_accuracy", "worst_class_accuracy"):
+            bounds = [summary["intervals"][key] for summary in summaries]
+            table.add_row("  95 % interval", *[_interval(pair) for pair in bounds])
+    table.add_section()
+    table.add_row("runs in", *[_text(summary["provider"].removesuffix("ExecutionProvider")) for summary in summaries])
+    table.add_row("images/s", *[f"{summary['images_per_second']:.0f}" for summary in summaries])
+    for calls, row in (("batch", "ms a batch, p50, p95"), ("single", "ms an image, p50, p95")):
+        spent = [summary["latency_ms"][calls] for summary in summaries]
+        table.add_row(row, *[f"{call['p50']:.3g}, {call['p95']:.3g}" for call in spent])
+    Console().print(table)
+
+
 def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None:
     """Prints the worst classes and what they are taken for, in per cent.
 
     Args:
-        confusions: what `metrics.worst_confusions` returns.
+        confusions: what `metrics.worst_confusions` returns; an entry may have an "interval" of its accuracy besides.
         title: a line above the table.
     """
     table = Table(box=SIMPLE, title=_text(title) if title else None)
@@ -92,9 +118,10 @@ def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None
     table.add_column("confused with", overflow="fold")
     for entry in confusions:
         taken_for = ", ".join(f"{c['class']} {100 * c['fraction']:.0f}%" for c in entry["confused_with"])
-        table.add_row(
-            _text(entry["class"]), str(entry["class_count"]), f"{percent(entry['accuracy'])}%", _text(taken_for or "-")
-        )
+        accuracy = f"{percent(entry['accuracy'])}%"
+        if "interval" in entry:
+            accuracy += f" ({_interval(entry['interval'])})"
+        table.add_row(_text(entry["class"]), str(entry["class_count"]), accuracy, _text(taken_for or "-"))
     Console().print(table)
 
 
@@ -103,6 +130,15 @@ def percent(mean: float | None, deviation: float | None = None) -> str:
     if mean is None:
         return "-"
     return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
+def _changed(summary: Mapping, key: str) -> Text | str:
+    change = summary.get("difference", {}).get(key)
+    return _cell([summary[key]]) if change is None else f"{percent(summary[key])} ({100 * change:+.1f})"
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else " to ".join(map(percent, bounds))
 
 
 def _cell(values: Sequence[float | str | None]) -> Text | str:

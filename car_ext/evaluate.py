@@ -1,18 +1,36 @@
-"""Score an exported model where it will run, with the metrics that scored it in training."""
+"""Score exported models where they will run, with the metrics that scored them in training."""
 
+import itertools
+import os
 import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from car_ext import datasets, metrics
+from car_ext.datasets.cache import default_cache_bytes
 from car_ext.errors import InputError
-from car_ext.loader import test_loader
-from car_ext.runtime import OnnxClassifier
+from car_ext.finished import FinishedRun
+from car_ext.gate import differences
+from car_ext.intervals import wilson_interval, worst_class_interval
+from car_ext.loader import centres, read_ahead
+from car_ext.runtime import Described, open_file
 from car_ext.scores import ScoreStatistics
 
-BATCH_SIZE = 256
+LARGEST_BATCH = 256  # more gain no speed
+BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
+SINGLE_CALLS, SINGLE_SECONDS = 100, 2.0  # of the latency of one image: whichever is over first
+LEVEL = 0.95
+SELECTION_BIAS = (
+    "The worst class is picked on these images, the unluckiest among close ones, and again in every resample, so its "
+    "interval lies too low for the lowest true accuracy."
+)
+
+Evaluation = tuple[dict[str, Any], np.ndarray]
 
 
 def evaluate(
@@ -20,58 +38,185 @@ def evaluate(
     data: str,
     *,
     options: datasets.DataOptions | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    workers: int | None = None,
     progress: bool = True,
-):
-    """Score an ONNX model on the test split of ``data`` in onnxruntime.
+) -> Evaluation:
+    """Score one model on the test split of ``data``; see `evaluate_all`."""
+    (evaluation,) = evaluate_all(
+        [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
+    )
+    return evaluation
+
+
+def evaluate_all(
+    model_paths: Sequence[str | Path],
+    data: str,
+    *,
+    options: datasets.DataOptions | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Evaluation]:
+    """Score models one after another on the same images: the test split of ``data``.
 
     Args:
-        model_path: a file written by ``export/to_onnx.py``.
+        model_paths: files written by ``export/to_onnx.py`` (.onnx, .pt, .pt2), or folders of training runs.
         data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
         options: where the data's files are.
-        batch_size: images a call.
+        batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
+        workers: threads that decode images ahead, where they do not fit in memory; one a core, up to 8, by default.
         progress: show a progress bar on a terminal.
 
     Returns:
-        The summary, with the keys of a run's ``summary.json`` (``metrics.summarize``, and ``scores`` as of
-        ``ScoreStatistics.summary``) and ``model``, ``data``, ``provider``, ``images``, ``images_per_second``; and
-        the confusion counts (K, K), row = predicted. ``worst_class_ratio_same`` needs every class's accuracy in
-        training, which the file does not hold: it is None.
+        For each model the summary, with the keys of a run's ``summary.json`` (``metrics.summarize``, and ``scores`` as
+        of ``ScoreStatistics.summary``), and the confusion counts (K, K), row = predicted. Besides, the summary has
+
+        - model, data, provider, images, batch_size;
+        - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
+          batch_size images and with one;
+        - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
+          bootstrap's for worst_class_accuracy, and a note on its bias;
+        - difference, for all but the first: `gate.differences` to the first.
+
+        ``worst_class_ratio_same`` needs every class's accuracy in training, which is not known: it is None.
 
     Raises:
-        InputError: a bad model or data, or classes that the model does not know.
+        InputError: a bad model or data, classes that the model does not know, or logits that are not finite.
     """
-    model = OnnxClassifier(model_path)
-    held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
-    if held_out.channels != model.channels:
-        raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
-    labels = _labels(model.class_names, held_out.class_names, data)
-    predictions, statistics = [], ScoreStatistics(len(model.class_names))
-    seconds = 0.0
-    batches = test_loader(held_out.test, model.image_size, batch_size, workers=0, pin_memory=False)
-    with tqdm(total=len(held_out.test), unit="img", desc="onnxruntime", disable=None if progress else True) as bar:
-        for images, targets in batches:
+    if not model_paths or len(set(map(str, model_paths))) != len(model_paths):
+        raise InputError("give one or more models, each once.")
+    for path in model_paths:  # before the first is scored, which may take long
+        if not Path(path).exists():
+            raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+    evaluations: list[Evaluation] = []
+    held_out = None
+    for path in model_paths:
+        model = FinishedRun(path) if Path(path).is_dir() else open_file(path)
+        if held_out is None or held_out.image_size != model.stored_size:
+            held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
+        if held_out.channels != model.channels:
+            raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
+        size = batch_size or default_batch_size(model.image_size)
+        try:
+            summary, confusion = _evaluate(model, held_out, data, size, workers, progress)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        summary["model"] = str(path)
+        if evaluations:
+            summary["difference"] = differences(evaluations[0][0], summary)
+        evaluations.append((summary, confusion))
+    return evaluations
+
+
+def score(
+    model: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    num_classes: int,
+    done: Callable[[int], object] = lambda images: None,
+) -> tuple[np.ndarray, ScoreStatistics, list[tuple[int, float]]]:
+    """Run every batch through the model; the counting goes on in another thread meanwhile.
+
+    Args:
+        model: uint8 (N, H, W, C) to float logits (N, K).
+        batches: of images and int64 labels (N,).
+        num_classes: K.
+        done: told how many images a call had.
+
+    Returns:
+        The confusion counts (K, K), the score statistics, and (images, seconds) of each call.
+
+    Raises:
+        InputError: logits that are not finite, or labels outside 0 .. K-1.
+    """
+    confusion, statistics = np.zeros((num_classes, num_classes), np.int64), ScoreStatistics(num_classes)
+    calls: list[tuple[int, float]] = []
+
+    def count(logits: np.ndarray, labels: np.ndarray) -> None:
+        nonlocal confusion
+        statistics.update(logits, labels)
+        confusion += metrics.confusion_counts(logits.argmax(axis=1), labels, num_classes)
+
+    with ThreadPoolExecutor(1) as pool:
+        counted: Future | None = None
+        for images, labels in batches:
             start = time.perf_counter()
-            logits = model(images.numpy())
-            seconds += time.perf_counter() - start
-            if not np.isfinite(logits).all():
-                raise InputError(f"{model_path} gives logits that are not finite; train or export it again.")
-            predictions.append(logits.argmax(axis=1))
-            statistics.update(logits, labels[targets.numpy()])
-            bar.update(len(images))
-    confusion = metrics.confusion_counts(
-        np.concatenate(predictions), labels[held_out.test.targets], len(model.class_names)
-    )
-    summary = metrics.summarize(confusion, model.class_counts, model.class_names, model.train_worst_class_accuracy)
+            logits = model(images)
+            calls.append((len(images), time.perf_counter() - start))
+            if counted:
+                counted.result()
+            counted = pool.submit(count, logits, labels)
+            done(len(images))
+        if counted:
+            counted.result()
+    return confusion, statistics, calls
+
+
+def default_batch_size(image_size: int) -> int:
+    """A power of two from 1 to 256, whose activations are likely to fit in a sixteenth of the free memory."""
+    fitting = default_cache_bytes() // 4 // (BYTES_A_PIXEL * image_size**2)
+    return min(LARGEST_BATCH, 1 << max(0, fitting.bit_length() - 1))
+
+
+def _evaluate(
+    model: Described, held_out: datasets.LongTailedData, data: str, batch_size: int, workers: int | None, progress: bool
+) -> Evaluation:
+    names = model.class_names
+    known, split = _labels(names, held_out.class_names, data), held_out.test
+    batch_size = min(batch_size, len(split))
+    threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
+    model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
+    with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
+        batches = read_ahead(split, model.image_size, batch_size, threads)
+        known_batches = ((images, known[labels]) for images, labels in batches)
+        confusion, statistics, calls = score(model, known_batches, len(names), bar.update)
+    seconds = [spent for _, spent in calls]
+    full = [spent for images, spent in calls if images == batch_size]
+    image = centres(split.images, [0], model.image_size)
+    summary = metrics.summarize(confusion, model.class_counts, names, model.train_worst_class_accuracy)
     return {
         **summary,
-        "scores": statistics.summary(model.class_names),
-        "model": str(model_path),
+        "scores": statistics.summary(names),
+        "intervals": _intervals(confusion, names),
         "data": held_out.name,
-        "provider": model.session.get_providers()[0],
-        "images": len(held_out.test),
-        "images_per_second": len(held_out.test) / seconds,
+        "provider": model.provider,
+        "images": len(split),
+        "batch_size": batch_size,
+        "images_per_second": len(split) / sum(seconds),
+        "latency_ms": {"batch": _milliseconds(full), "single": _milliseconds(_single_calls(model, image))},
     }, confusion
+
+
+def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    correct, images = np.diag(confusion), confusion.sum(axis=0)
+    pairs = zip(*wilson_interval(correct, images, LEVEL), strict=True)
+    overall = wilson_interval(correct.sum(), images.sum(), LEVEL)
+    return {
+        "level": LEVEL,
+        "overall_accuracy": [float(bound) for bound in overall],
+        "per_class_accuracy": {
+            name: None if np.isnan(low) else [float(low), float(high)]
+            for name, (low, high) in zip(names, pairs, strict=True)
+        },
+        "worst_class_accuracy": list(worst_class_interval(confusion, LEVEL) or ()) or None,
+        "note": SELECTION_BIAS,
+    }
+
+
+def _single_calls(model: Described, image: np.ndarray) -> list[float]:
+    """Seconds of calls with one image, the first few left out."""
+    end, seconds = time.perf_counter() + SINGLE_SECONDS, []
+    for call in itertools.count():
+        start = time.perf_counter()
+        if call == SINGLE_CALLS or (seconds and start > end):
+            return seconds[min(5, len(seconds) - 1) :]
+        model(image)
+        seconds.append(time.perf_counter() - start)
+
+
+def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    p50, p95 = 1e3 * np.quantile(seconds, [0.5, 0.95])
+    return {"p50": float(p50), "p95": float(p95)}
 
 
 def _labels(model_names: list[str], data_names: tuple[str, ...], data: str) -> np.ndarray:

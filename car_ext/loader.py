@@ -1,7 +1,8 @@
 """Batches of uint8 images (N, H, W, C) and int64 targets (N,), the same bits from any number of workers."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from car_ext.augment.images import image_augmentation
-from car_ext.datasets import Split
+from car_ext.datasets import Images, Split
 from car_ext.samplers import Sampler
 from car_ext.seeds import derive
 
@@ -43,6 +44,38 @@ def test_loader(split: Split, image_size: int | None, batch_size: int, workers: 
     keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return _loader(_Images(split, image_size, None, 0), batches, workers, pin_memory)
+
+
+def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches of :func:`test_loader` as arrays, ``threads`` of them being decoded while one is in use."""
+    batches = [np.arange(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+    with ThreadPoolExecutor(threads) as pool:
+
+        def read(indices: np.ndarray) -> Future:
+            return pool.submit(centres, split.images, indices, image_size)
+
+        coming = deque(map(read, batches[:threads]))
+        for number, indices in enumerate(batches):
+            images = coming.popleft().result()
+            coming.extend(map(read, batches[number + threads : number + threads + 1]))
+            yield images, split.targets[indices]
+
+
+def centres(stored: Images | np.ndarray, indices: Sequence[int], image_size: int | None) -> np.ndarray:
+    """The centre of some stored images, uint8 (N, image_size, image_size, C); as they are where None."""
+    return _centre(_stack(stored, indices), image_size)
+
+
+def _centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
+    if image_size is None:
+        return images
+    edge = (images.shape[1] - image_size) // 2
+    inside = slice(edge, edge + image_size)
+    return np.ascontiguousarray(images[:, inside, inside])
+
+
+def _stack(stored: Images | np.ndarray, indices: Sequence[int]) -> np.ndarray:
+    return stored[indices] if isinstance(stored, np.ndarray) else np.stack([stored[int(i)] for i in indices])
 
 
 def _loader(dataset: Dataset, batches, workers: int, pin_memory: bool) -> DataLoader:
@@ -96,21 +129,19 @@ class _Images(Dataset):
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         indices = [index for _, _, index in keys]
-        stored = self.split.images
-        stored = stored[indices] if isinstance(stored, np.ndarray) else np.stack([stored[i] for i in indices])
-        pixels, targets = torch.from_numpy(stored), torch.from_numpy(self.split.targets[indices])
-        images = self._augmented(pixels, keys, self.augment, "augmentation") if self.augment else self._centre(stored)
+        targets = torch.from_numpy(self.split.targets[indices])
+        if not self.augment and not self.view_augments:
+            return torch.from_numpy(centres(self.split.images, indices, self.image_size)), targets
+        stored = _stack(self.split.images, indices)
+        pixels = torch.from_numpy(stored)
+        if self.augment:
+            images = self._augmented(pixels, keys, self.augment, "augmentation")
+        else:
+            images = torch.from_numpy(_centre(stored, self.image_size))
         if not self.view_augments:
             return images, targets
         views = [self._augmented(pixels, keys, augment, f"view {v}") for v, augment in enumerate(self.view_augments)]
         return images, targets, torch.stack(views, dim=1)
-
-    def _centre(self, stored: np.ndarray) -> Tensor:
-        if self.image_size is None:
-            return torch.from_numpy(stored)
-        edge = (stored.shape[1] - self.image_size) // 2
-        inside = slice(edge, edge + self.image_size)
-        return torch.from_numpy(np.ascontiguousarray(stored[:, inside, inside]))
 
     def _augmented(self, stored: Tensor, keys: list[Key], augment: Callable, purpose: str) -> Tensor:
         images = []

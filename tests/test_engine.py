@@ -164,7 +164,7 @@ def test_resuming_with_other_data_is_refused(finished, tmp_path, monkeypatch):
     copy = dataclasses.replace(config, out=str(tmp_path / "copy"), resume=True)
     shutil.copytree(config.run_dir, copy.run_dir)
     (copy.run_dir / "summary.json").unlink()
-    monkeypatch.setattr(engine.datasets, "load", lambda *args: load("digits", imbalance_ratio=2))
+    monkeypatch.setattr(engine.datasets, "load", lambda *args, **options: load("digits", imbalance_ratio=2))
     with pytest.raises(InputError, match="classes of digits, or how many"):
         train(copy, progress=False)
 
@@ -290,7 +290,7 @@ def test_evaluation_sees_the_centre_in_order():
     ],
 )
 def test_augmentation_follows_the_image_size(monkeypatch, size, asked, expected, stored):
-    def sized(data, image_size, *rest):
+    def sized(data, image_size, *rest, **options):
         return dataclasses.replace(load("digits"), image_size=image_size or 8)
 
     monkeypatch.setattr(engine.datasets, "load", sized)

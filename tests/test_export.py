@@ -1,4 +1,4 @@
-"""From a run to a scored ONNX file, and everything that may be wrong on the way."""
+"""From a run to files of every format, and everything that may be wrong on the way."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime
 import pytest
 import torch
@@ -15,70 +16,99 @@ from PIL import Image
 
 from car_ext import InputError, datasets
 from car_ext.config import Config
+from car_ext.datasets.decode import decode
 from car_ext.engine import load_run, train
-from car_ext.evaluate import evaluate
+from car_ext.export import FILES, export_run, formats, predict, to_onnx
 from car_ext.export import onnx as onnx_export
-from car_ext.export import to_onnx
-from car_ext.runtime import OnnxClassifier, working_providers
+from car_ext.export.quantize import Calibration
+from car_ext.runtime import OnnxClassifier, TorchClassifier, check_external_data, open_file, working_providers
+
+ONNX = ("fp32", "fp16", "int8")
+MONITOR = Path(__file__).parents[1] / "examples" / "monitor.py"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "car"
     summary = train(Config(epochs=6, regularizer="car", out=str(out)), progress=False)
-    return out, summary, to_onnx(out)
+    return out, summary, export_run(out, list(FILES))
 
 
-def test_onnxruntime_gives_the_metrics_of_training(run):
-    _, summary, path = run
-    scores, confusion = evaluate(path, "digits", progress=False)
-    shared = set(summary) & set(scores) - {"model", "data", "images_per_second", "scores", "worst_class_ratio_same"}
-    assert {"overall_accuracy", "worst_class", "worst_class_ratio", "many", "few", "per_class_accuracy"} <= shared
-    for key in shared:
-        assert scores[key] == summary[key], key
-    assert confusion.sum() == 700
-    for key, value in summary["scores"].items():  # of logits, which the runtimes round differently
-        assert scores["scores"][key] == pytest.approx(value, rel=1e-4), key
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits")
 
 
-def test_the_file_stands_alone(run):
-    out, _, path = run
-    model = onnx.load(path)
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_gives_pytorchs_logits_and_says_what_it_is(name, run, digits):
+    out, summary, paths = run
+    model = open_file(paths[name])
+    classifier, _ = load_run(out)
+    images = digits.test.images
+    with torch.no_grad():
+        expected = classifier(torch.from_numpy(images)).numpy()
+    for size in (1, 5, len(images)):
+        logits = model(images[:size])
+        assert logits.shape == (size, 10)
+        assert logits.dtype == np.float32
+        largest = {"fp16": 2e-2, "int8": 5e-2}.get(name, 1e-5) * np.abs(expected).max()
+        assert np.abs(logits - expected[:size]).max() <= largest
+    assert model.class_names == list(map(str, range(10)))
+    assert model.class_counts == digits.class_counts.tolist()
+    assert (model.image_size, model.stored_size, model.channels) == (8, 8, 1)
+    assert model.train_worst_class_accuracy == summary["train_worst_class_accuracy"]
+    assert not [entry for entry in out.iterdir() if entry.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ONNX)
+def test_the_file_stands_alone(name, run):
+    _, summary, paths = run
+    model = onnx.load(paths[name])
     onnx.checker.check_model(model, full_check=True)
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert {node.domain for node in model.graph.node} == {opset.domain for opset in model.opset_import} == {""}
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    (image,) = model.graph.input
+    (image,), (logits,) = model.graph.input, model.graph.output
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert image.type.tensor_type.shape.dim[0].dim_param == "batch"
-    assert not list(out.glob("*.tmp"))
-
+    assert logits.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert facts["class_names"] == [str(digit) for digit in range(10)]
-    assert facts["class_counts"][0] == 100
-    assert facts["class_counts"][-1] == 2
     assert facts["config"]["regularizer"] == "car"
+    assert facts["summary"]["overall_accuracy"] == summary["overall_accuracy"]
 
-    # onnxruntime alone, no car_ext: raw images in, any batch size
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    images = datasets.load("digits").test.images
-    classifier, _ = load_run(out)
-    for size in (1, 5):
-        (logits,) = session.run(None, {"images": images[:size]})
-        with torch.no_grad():
-            expected = classifier(torch.from_numpy(images[:size])).numpy()
-        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    weights = [tensor.data_type for tensor in model.graph.initializer if list(tensor.dims[-2:]) == [3, 3]]
+    kinds = {"fp32": "FLOAT", "fp16": "FLOAT16", "int8": "INT8"}
+    assert weights == [onnx.TensorProto.DataType.Value(kinds[name])] * 3
+    if name == "int8":
+        scales = [tensor for tensor in model.graph.initializer if tensor.name.endswith("weight_scale")]
+        assert sorted(tensor.dims[0] for tensor in scales) == [10, 32, 64, 128]  # one an output channel
+        last = next(node for node in model.graph.node if "logits" in node.output)
+        assert last.op_type == "Gemm"  # not of 8 bits
+        assert (facts["quantization"]["calibration"], facts["quantization"]["images"]) == ("class-balanced", 276)
+        assert 0.9 <= facts["quantization"]["same_prediction"] <= 1
+
+
+@pytest.mark.parametrize(("name", "file"), [("torchscript", "model.pt"), ("pt2", "model.pt2")])
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_pytorchs_files_carry_the_same_description(name, file, run):
+    _, _, paths = run
+    assert paths[name].name == file
+    extra = {"car_ext.json": ""}
+    load = torch.jit.load if name == "torchscript" else torch.export.load
+    load(paths[name], **{"_extra_files" if name == "torchscript" else "extra_files": extra})
+    properties = {entry.key: json.loads(entry.value) for entry in onnx.load(paths["fp32"]).metadata_props}
+    assert json.loads(extra["car_ext.json"]) == properties
 
 
 def test_export_refuses_a_model_that_computes_something_else(run, monkeypatch, tmp_path):
     out, _, _ = run
 
-    class Skewed(OnnxClassifier):
+    class Skewed(TorchClassifier):
         def __call__(self, images):
             return super().__call__(images) + 0.01
 
-    monkeypatch.setattr(onnx_export, "OnnxClassifier", Skewed)
+    monkeypatch.setattr(formats, "TorchClassifier", Skewed)
     with pytest.raises(InputError, match=r"disagree by 0\.01"):
-        to_onnx(out, tmp_path / "model.onnx")
+        export_run(out, ["torchscript"], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -87,10 +117,134 @@ def test_export_refuses_operators_outside_the_standard(tmp_path):
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([node], "g", [x], [y])
     opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("car_ext", 1)]
-    path = tmp_path / "foreign.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), path)
+    foreign = onnx_ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets))
     with pytest.raises(InputError, match="car_ext::Confusion"):
-        onnx_export._check_standard(path)
+        onnx_export.save_described(foreign, tmp_path / "foreign.onnx", {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"formats": ["onnx"]}, "onnx is not known; there are fp32"),
+        ({"formats": []}, "one or more, each once"),
+        ({"formats": ["pt2", "pt2"]}, "one or more, each once"),
+        ({"formats": ["pt2", "fp32"], "out": "nowhere/m.onnx"}, "one file for 2 formats"),
+        ({"out": "nowhere/m.onnx"}, "the folder nowhere does not exist"),
+        ({"formats": ["pt2"], "out": "m.onnx"}, "a pt2 file ends in .pt2"),
+        ({"logit_adjust": 1.0, "tau_norm": 1.0}, "correct the same bias twice"),
+        ({"formats": ["int8"], "calibration": Calibration(data="PHOTOS")}, "does not have the classes of the run"),
+    ],
+)
+def test_bad_requests_are_refused(arguments, message, run, photos):
+    if "calibration" in arguments:
+        arguments = {**arguments, "calibration": Calibration(data=str(photos))}
+    with pytest.raises(InputError, match=message):
+        export_run(run[0], **arguments)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"draw": "all"}, "class-balanced or random"), ({"images": 0}, "1")])
+def test_a_bad_calibration_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Calibration(**options)
+
+
+def test_calibration_images_are_drawn_evenly_over_the_classes():
+    targets = np.repeat([0, 1, 2], [100, 10, 2])
+    chosen = Calibration(images=20).chosen(targets)
+    assert np.bincount(targets[chosen]).tolist() == [9, 9, 2]
+    assert len(set(chosen)) == 20
+    assert (chosen == Calibration(images=20).chosen(targets)).all()
+    assert (chosen != Calibration(images=20, seed=1).chosen(targets)).any()
+    everything = Calibration(images=1000).chosen(targets)
+    assert sorted(everything) == list(range(112))
+    at_random = Calibration("random", images=56).chosen(targets)
+    assert np.bincount(targets[at_random], minlength=3)[0] > 40
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_correction_for_class_frequencies_is_built_in(run, digits, tmp_path):
+    out, _, _ = run
+    classifier, state = load_run(out)
+    images, head = digits.test.images[:50], classifier.head
+    with torch.no_grad():
+        features = classifier.features(torch.from_numpy(images)).double().numpy()
+    weight, bias = head.weight.detach().double().numpy(), head.bias.detach().double().numpy()
+    frequency = np.array(state["class_counts"]) / np.sum(state["class_counts"])
+    adjusted = features @ weight.T + bias - 0.7 * np.log(frequency)
+    normalized = features @ (weight / np.linalg.norm(weight, axis=1, keepdims=True) ** 0.4).T
+    for option, expected, correction in [
+        ({"logit_adjust": 0.7}, adjusted, "logit_adjusted:tau=0.7"),
+        ({"tau_norm": 0.4}, normalized, "tau_norm:tau=0.4"),
+    ]:
+        path = export_run(out, ["torchscript"], tmp_path, **option)["torchscript"]
+        model = open_file(path)
+        np.testing.assert_allclose(model(images), expected, rtol=1e-4, atol=1e-4)
+        extra = {"car_ext.json": ""}
+        torch.jit.load(path, _extra_files=extra)
+        facts = json.loads(extra["car_ext.json"])
+        # Not the scores of the head as it was trained.
+        assert (facts["correction"], facts["summary"], model.train_worst_class_accuracy) == (correction, {}, None)
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, tmp_path):
+    out, _, paths = run
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_export, "LARGEST_WEIGHTS", 10_000)
+        large = export_run(out, ["fp32", "int8"], first)
+    assert sorted(entry.name for entry in first.iterdir()) == [
+        "model.int8.onnx",
+        "model.int8.onnx.data",
+        "model.onnx",
+        "model.onnx.data",
+        "predict.py",
+    ]
+    for name in large:
+        model = onnx.load(large[name], load_external_data=False)
+        places = {entry.value for t in model.graph.initializer for entry in t.external_data if entry.key == "location"}
+        assert places == {large[name].name + ".data"}
+    first.rename(second)
+    images = digits.test.images
+    for name in large:
+        there = OnnxClassifier(second / large[name].name)(images)
+        np.testing.assert_allclose(there, OnnxClassifier(paths[name])(images), atol=1e-5)
+    monkeypatch.setattr(formats, "save_float32", lambda run, draft: shutil.copy(paths["fp32"], draft))
+    to_onnx(out, second)  # a smaller one takes its place
+    assert not (second / "model.onnx.data").exists()
+
+
+@pytest.mark.parametrize("kind", ["initializer", "attribute of a subgraph"])
+@pytest.mark.parametrize("place", ["../secret", "/etc/hostname", "a/../../secret", "link"])
+def test_external_data_outside_the_folder_is_refused(place, kind, tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(16))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "link").symlink_to("../secret")
+    (folder / "inside").write_bytes(bytes(16))
+
+    def model(location):
+        tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [4], bytes(16), raw=True)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+        y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4])
+        if kind == "initializer":
+            node = onnx.helper.make_node("Identity", ["w"], ["y"])
+            graph = onnx.helper.make_graph([node], "g", [], [y], [tensor])
+        else:
+            node = onnx.helper.make_node("Constant", [], ["y"], value=tensor)
+            branch = onnx.helper.make_graph([node], "branch", [], [y])
+            choice = onnx.helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+            c = onnx.helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, [])
+            graph = onnx.helper.make_graph([choice], "g", [c], [y])
+        path = folder / "model.onnx"
+        path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+        return path
+
+    check_external_data(model("inside"))
+    with pytest.raises(InputError, match="outside its folder"):
+        OnnxClassifier(model(place))
 
 
 def test_an_unfinished_run_exports_its_last_checkpoint(run, tmp_path):
@@ -99,93 +253,145 @@ def test_an_unfinished_run_exports_its_last_checkpoint(run, tmp_path):
     unfinished.mkdir()
     (checkpoint,) = out.glob("checkpoint-*")
     (unfinished / checkpoint.name).symlink_to(checkpoint)
-    scores, _ = evaluate(to_onnx(unfinished), "digits", progress=False)
-    assert scores["worst_class_ratio"] is None
+    path = export_run(unfinished, ["torchscript"])["torchscript"]
+    assert open_file(path).train_worst_class_accuracy is None
 
 
-@pytest.fixture
-def photos(tmp_path):
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
     """Three classes of 16 x 16 noise, darker and brighter."""
-    random = np.random.default_rng(0)
+    random, root = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "photos"
     for split in ("train", "test"):
         for number, name in enumerate("abc"):
-            folder = tmp_path / "photos" / split / name
+            folder = root / split / name
             folder.mkdir(parents=True)
             for index in range(4):
                 pixels = random.integers(0, 60, (16, 16, 3), dtype=np.uint8) + np.uint8(90 * number)
                 Image.fromarray(pixels).save(folder / f"{index}.png")
-    return tmp_path / "photos"
+    return root
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])  # timm's own small ones
 def test_timm_models_export(name, photos, tmp_path):
     train(Config(data=str(photos), model=name, epochs=1, lr=1e-3, out=str(tmp_path / "run")), progress=False)
-    assert to_onnx(tmp_path / "run").stat().st_size > 1_000_000
+    paths = export_run(tmp_path / "run", ["fp32", "int8", "torchscript"])
+    assert paths["fp32"].stat().st_size > 2 * paths["int8"].stat().st_size
 
 
-def test_a_folder_with_a_test_split_alone_is_enough(photos, tmp_path):
-    out = tmp_path / "run"
-    summary = train(Config(data=str(photos), epochs=3, batch_size=4, out=str(out)), progress=False)
-    path = to_onnx(out)
-    shutil.rmtree(photos / "train")
-    scores, _ = evaluate(path, str(photos), progress=False)
-    assert scores["per_class_accuracy"] == summary["per_class_accuracy"]
-    shutil.rmtree(photos / "test" / "a")  # labels now differ from the model's, names do not
-    scores, _ = evaluate(path, str(photos), progress=False)
-    assert scores["per_class_accuracy"] == {**summary["per_class_accuracy"], "a": None}
-    margins = scores["scores"]["loma"]
-    assert (margins.pop("a"), list(margins), None in margins.values()) == (None, ["b", "c"], False)
-    (photos / "test" / "c").rename(photos / "test" / "tulip")
-    with pytest.raises(InputError, match="'tulip', which the model was not trained on"):
-        evaluate(path, str(photos), progress=False)
+def pictures(folder):
+    """Of every kind that needs care."""
+    random = np.random.default_rng(0)
+    colours = random.integers(0, 256, (21, 34, 4), dtype=np.uint8)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6  # turned by a quarter
+    Image.fromarray(colours[..., :3]).save(folder / "plain.png")
+    Image.fromarray(colours[:16, :16, :3]).save(folder / "square.png")
+    Image.fromarray(colours[..., :3]).save(folder / "sideways.jpg", exif=sideways)
+    Image.fromarray(colours).save(folder / "transparent.png")
+    Image.fromarray(colours[..., 0]).save(folder / "grey.png")
+    Image.fromarray(colours[..., :2].copy().view(np.uint16)[..., 0]).save(folder / "deep.png")
+    Image.fromarray(colours[..., :3]).quantize(8).save(folder / "palette.png", transparency=3)
+    return sorted(folder.iterdir())
 
 
-def test_the_number_of_channels_must_fit(run, tmp_path):
-    _, _, path = run
-    (tmp_path / "test" / "7").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(tmp_path / "test" / "7" / "0.png")
-    with pytest.raises(InputError, match="3 channel"):
-        evaluate(path, str(tmp_path), progress=False)
+@pytest.mark.parametrize(("stored", "kept"), [(16, 16), (16, 13), (20, 16)])
+def test_predict_sees_the_pixels_that_the_data_sets_give(stored, kept, tmp_path):
+    facts = {"channels": 3, "stored_size": stored, "image_size": kept}
+    for path in pictures(tmp_path):
+        edge = (stored - kept) // 2
+        expected = decode(path.read_bytes(), stored, path.name)[edge : edge + kept, edge : edge + kept]
+        np.testing.assert_array_equal(predict.read(path, facts), expected, err_msg=path.name)
+
+
+REFUSING = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("car_ext", "torch", "torchvision", "timm", "onnx"):
+            raise ImportError(f"{name} is not there")
+sys.meta_path.insert(0, Refuse())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def without_car_ext(*arguments):
+    command = [sys.executable, "-I", "-c", REFUSING, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def folder_of_digits(digits, tmp_path):
+    """Three pictures of each of the classes 0 and 9."""
+    for name in ("0", "9"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for index in np.flatnonzero(digits.test.targets == int(name))[:3]:
+            Image.fromarray(digits.test.images[index, ..., 0]).save(tmp_path / "in" / name / f"{index}.png")
+    return tmp_path / "in"
+
+
+def test_predict_needs_neither_car_ext_nor_torch(run, digits, folder_of_digits):
+    _, _, paths = run
+    script = paths["int8"].with_name("predict.py")
+    files = sorted(folder_of_digits.rglob("*.png"))
+    lines = without_car_ext(script, paths["int8"], *files).splitlines()
+    labels = OnnxClassifier(paths["int8"])(digits.test.images).argmax(axis=1)
+    for path, line in zip(files, lines, strict=True):
+        name, best, *rest = line.split("\t")
+        assert (name, best.split()[0], len(rest)) == (str(path), str(labels[int(path.stem)]), 2)
+
+
+def test_monitoring_logs_a_line_a_run(run, digits, folder_of_digits, tmp_path):
+    _, _, paths = run
+    log = tmp_path / "log.jsonl"
+    without_car_ext(MONITOR, paths["fp32"], folder_of_digits, "--log", log)
+    without_car_ext(MONITOR, paths["fp32"], folder_of_digits / "9", "--log", log)
+    labelled, bare = map(json.loads, log.read_text().splitlines())
+    chosen = [int(path.stem) for path in sorted(folder_of_digits.rglob("*.png"))]
+    logits = OnnxClassifier(paths["fp32"])(digits.test.images[chosen])
+    predicted = logits.argmax(axis=1)
+    assert labelled["images"] == 6
+    assert labelled["predicted"] == {str(k): int((predicted == k).sum()) for k in range(10)}
+    confidence = torch.from_numpy(logits).double().softmax(dim=1).amax(dim=1).mean().item()
+    assert labelled["mean_confidence"] == pytest.approx(confidence, rel=1e-5)
+    accuracies = {name: np.mean(predicted[digits.test.targets[chosen] == int(name)] == int(name)) for name in "09"}
+    assert labelled["worst_class_accuracy"] == pytest.approx(min(accuracies.values()))
+    assert labelled["worst_class"] == min(accuracies, key=lambda name: (accuracies[name], name))
+    assert (bare["images"], "worst_class" in bare) == (3, False)
+
+
+def test_a_predict_that_is_not_ours_is_left_alone(run, tmp_path):
+    script = tmp_path / "predict.py"
+    script.write_text("print('mine')\n")
+    with pytest.raises(InputError, match="not the one that an export writes"):
+        to_onnx(run[0], tmp_path)
+    assert script.read_text() == "print('mine')\n"
+    export_run(run[0], ["torchscript"], tmp_path)  # needs no such script
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_files_that_are_no_models_are_refused(run, tmp_path):
+    for name, message in [
+        ("m.onnx", "not a model onnxruntime can load"),
+        ("m.pt", "not a TorchScript model"),
+        ("m.pt2", "not a torch.export model"),
+        ("m.py", "give one that ends in .onnx, .pt, .pt2"),
+    ]:
+        (tmp_path / name).write_text("nothing")
+        with pytest.raises(InputError, match=message):
+            open_file(tmp_path / name)
+    with pytest.raises(InputError, match="no model file"):
+        open_file(tmp_path / "none.onnx")
+    nameless = onnx.load(run[2]["fp32"])
+    del nameless.metadata_props[:]
+    onnx.save(nameless, tmp_path / "nameless.onnx")
+    with pytest.raises(InputError, match="lacks the metadata"):
+        open_file(tmp_path / "nameless.onnx")
+    torch.jit.trace(torch.nn.ReLU(), torch.ones(1)).save(str(tmp_path / "other.pt"))
+    with pytest.raises(InputError, match="lacks the metadata"):
+        open_file(tmp_path / "other.pt")
 
 
 def test_working_providers_are_usable():
     assert working_providers()[-1] == "CPUExecutionProvider"
-
-
-SCRIPTS = Path(__file__).parents[1] / "export"
-
-
-def script(name, *arguments):
-    command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_scripts_end_to_end(run, tmp_path):
-    out, summary, _ = run
-    exported = script("to_onnx.py", out, "--out", tmp_path / "m.onnx")
-    assert exported.returncode == 0, exported.stderr
-    scored = script("evaluate.py", tmp_path / "m.onnx", "--data", "digits", "--json", tmp_path / "s.json")
-    assert scored.returncode == 0, scored.stderr
-    assert "worst class" in scored.stdout
-    assert "confused with" in scored.stdout
-    written = json.loads((tmp_path / "s.json").read_text())
-    assert written["per_class_accuracy"] == summary["per_class_accuracy"]
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "message"),
-    [
-        ("to_onnx.py", ["nowhere"], "nowhere"),
-        ("evaluate.py", ["nothing.onnx", "--data", "digits"], "no model file 'nothing.onnx'"),
-        ("evaluate.py", [__file__, "--data", "digits"], "not a model onnxruntime can load"),
-        ("evaluate.py", ["MODEL", "--data", "digit"], "did you mean 'digits'"),
-        ("evaluate.py", ["MODEL", "--data", "digits", "--json", "no/such/s.json"], "its folder does not exist"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2(run, name, arguments, message):
-    _, _, path = run
-    result = script(name, *[str(path) if argument == "MODEL" else argument for argument in arguments])
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert set(working_providers()) <= set(onnxruntime.get_available_providers())

@@ -14,20 +14,21 @@ FLOORS = [
     ["sweep"],
     ["__main__", "comparison", "space"],
     ["evaluate", "export", "plan"],
+    ["finished"],
     ["engine"],
     ["runtime", "run_folder", "progress"],
     ["config", "loader", "models", "objective", "cli", "scores"],
     ["field"],
     ["contrast"],
     ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
-    ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
+    ["datasets", "metrics", "intervals", "gate", "ops", "checkpoint", "registry"],
     ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds", "left_out"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
 
 # Mathematics must stay usable without the rest.
-TORCH_FREE = ["metrics", "scores", "intervals", "bounds", "priors", "errors", "datasets", "registry", "values"]
+TORCH_FREE = ["metrics", "scores", "intervals", "gate", "bounds", "priors", "errors", "datasets", "registry", "values"]
 
 
 def modules():
