@@ -1,13 +1,15 @@
 """Many settings of one job, each over several seeds: a grid or Optuna's search, and one table of them, best first."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import socket
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +180,11 @@ class _Runner:
                 trial.set_user_attr("pruned", {"epoch": row["epoch"], "seed": seed})
                 raise optuna.TrialPruned
 
-        for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
-            report(row)
-        job = dataclasses.replace(job, seed=seed, out=str(folder), resume=folder.exists())
-        summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
+        job = dataclasses.replace(job, seed=seed, out=str(folder), resume=True)
+        with _alone(folder):
+            for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
+                report(row)
+            summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
         if summary[self.score] is None:
             raise InputError(f"{self.score} is not defined on {summary['data']}; choose another --score.")
         return {key: summary[key] for key in (*comparison.SCORES, *SCORES)}
@@ -194,16 +197,17 @@ class _Runner:
                 states[trial.state].append(trial)
         done = states[TrialState.COMPLETE]
         rows = comparison.table({str(trial.number): trial.user_attrs["scores"] for trial in done})
-        share = (
+        kept = (
             f"{self.config.holdout:.3g} of each class's training images, on which no run trained; not on the test set"
+        )
+        test = (
+            "the test set: whoever chooses a row by it fits the test set, and the best row's score is too high; "
+            "--holdout 0.2 scores images held out from training instead"
         )
         table = {
             "score": self.score,
             "seeds": list(self.seeds),
-            "scored_on": share
-            if self.config.holdout
-            else "the test set, which choosing a row then fits, and the best row flatters; "
-            "--holdout 0.2 scores images held out from training instead",
+            "scored_on": kept if self.config.holdout else test,
             "trials": sorted(
                 (row | self._described(trial) for row, trial in zip(rows, done, strict=True)),
                 key=lambda row: (-row[self.score], -(row["rarest_three_accuracy"] or 0.0), row["method"]),
@@ -282,6 +286,18 @@ def _parameters(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
 def _name(parameters: Mapping[str, Any]) -> str:
     """Of the runs with these settings, so that whoever meets them again goes on with the same ones."""
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in there: two may have proposed, or queued, the same settings at once."""
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go by the system if we are killed
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _mean_weight(config: Config, counts: np.ndarray) -> float:

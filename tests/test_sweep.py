@@ -1,7 +1,9 @@
 """A sweep goes on after any interruption to the same table, and says what its scores are of."""
 
+import fcntl
 import importlib.util
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -185,6 +187,15 @@ def test_the_ablation_keeps_the_strength(tmp_path, monkeypatch):
     assert by_case["no-ema"].car.beta == 0
     flat = spectral_weights(counts, by_case["no-lambda"].car.r0)
     assert flat.max() / flat.min() < 1 + 1e-6
+
+
+def test_two_processes_never_train_the_same_run_at_once(tmp_path):
+    with module._alone(tmp_path / "run"):
+        other = os.open(tmp_path / "run", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
 
 
 def test_held_out_images_are_said_to_be_scored(space, tmp_path):
