@@ -96,6 +96,11 @@ def percent(mean: float | None, deviation: float | None = None) -> str:
     return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
 
 
+def printable(name: str) -> str:
+    """A name for a terminal or a page: without control characters, changes of direction or broken Unicode."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
 def _cell(values: Sequence[float | str | None]) -> Text | str:
     if any(isinstance(value, str) for value in values):
         return _text(", ".join(dict.fromkeys(value for value in values if value)))
@@ -103,5 +108,5 @@ def _cell(values: Sequence[float | str | None]) -> Text | str:
 
 
 def _text(name: str) -> Text:
-    """Names come from folders: brackets are not markup, and control characters do not reach the terminal."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name))
+    """Names come from folders: brackets are not markup."""
+    return Text(printable(name))

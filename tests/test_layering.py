@@ -13,9 +13,9 @@ PACKAGE = Path(car_ext.__file__).parent
 FLOORS = [
     ["__main__", "comparison"],
     ["evaluate", "export"],
-    ["engine"],
+    ["engine", "report"],
     ["runtime", "run_folder", "progress"],
-    ["config", "loader", "models", "objective", "cli", "scores"],
+    ["config", "loader", "models", "objective", "cli", "scores", "findings"],
     ["field"],
     ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
     ["datasets", "metrics", "intervals", "ops", "checkpoint", "registry"],
@@ -25,7 +25,18 @@ FLOORS = [
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
 
 # Mathematics must stay usable without the rest.
-TORCH_FREE = ["metrics", "scores", "intervals", "bounds", "priors", "errors", "datasets", "registry", "values"]
+TORCH_FREE = [
+    "metrics",
+    "scores",
+    "intervals",
+    "bounds",
+    "priors",
+    "errors",
+    "datasets",
+    "registry",
+    "values",
+    "findings",
+]
 
 
 def modules():
