@@ -1,6 +1,7 @@
 """``python -m car_ext``: versions, what was built and what works here. The first thing to paste into a bug report.
 
-``python -m car_ext methods`` lists every loss, regularizer, head, sampler, mix and second stage.
+``python -m car_ext methods`` lists every loss, regularizer, head, sampler, mix and second stage;
+``python -m car_ext report RUN [RUN ...]`` writes an HTML file about one or several runs.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "triton")
 
 
-def report() -> dict:
+def versions() -> dict:
     """Everything a maintainer asks first, as plain data."""
     import torch
 
@@ -70,6 +71,14 @@ def _methods(file: Path | None) -> int:
     return 0
 
 
+def _report(runs: list[Path], out: Path) -> int:
+    from .report import write
+
+    write(runs, out)
+    print(f"written to {out}")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m car_ext", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,10 +87,15 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     methods = commands.add_parser("methods", help="every method: options, formula, source, published number")
     methods.add_argument("--write", type=Path, metavar="FILE.md", help="write the table behind the file's introduction")
+    of_runs = commands.add_parser("report", help="one HTML file about one or several runs, the first compared to")
+    of_runs.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="--out folder of a finished training run")
+    of_runs.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="(%(default)s)")
     arguments = parser.parse_args()
+    if arguments.command == "report":
+        return _report(arguments.runs, arguments.out)
     if arguments.command == "methods":
         return _methods(arguments.write)
-    facts = report()
+    facts = versions()
     if arguments.json:
         print(json.dumps(facts, indent=2))
         return 0
@@ -95,4 +109,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from .cli import run
+
+    sys.exit(run(main))

@@ -1,7 +1,10 @@
 """How confusion bounds the worst class: norms of the confusion matrix that CAR makes small, measured on counts."""
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.linalg import svds
 
+DENSE = 500  # classes up to which a full decomposition takes no noticeable time
 TOLERANCE = 1e-9  # relative error of a spectral norm
 MAX_STEPS = 200
 
@@ -27,10 +30,7 @@ def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, fl
     correct, images = np.diag(confusion), confusion.sum(axis=0)
     if not images.any():
         return dict.fromkeys(("confusion_norm", "weighted_confusion_norm", "wce"))
-    predicted, true = np.nonzero(confusion)
-    wrong = predicted != true
-    predicted, true = predicted[wrong], true[wrong]
-    rates = confusion[predicted, true] / images[true]
+    predicted, true, rates = error_rates(confusion)
     weighted = rates * weights[true]
     classes = images.size
     wce = float(np.bincount(true, weighted, classes).max())
@@ -41,6 +41,45 @@ def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, fl
         "weighted_confusion_norm": norm,
         "wce": wce,
     }
+
+
+def error_rates(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of C: (E,) predicted and true labels, and which fraction of the true class that confusion is.
+
+    Args:
+        confusion: (K, K) counts; row = predicted, column = true.
+    """
+    predicted, true = np.nonzero(confusion)
+    wrong = predicted != true
+    predicted, true = predicted[wrong], true[wrong]
+    return predicted, true, confusion[predicted, true] / confusion.sum(axis=0)[true]
+
+
+def singular_values(confusion: np.ndarray, weights: np.ndarray, most: int = 50) -> np.ndarray:
+    """The largest singular values of C Lambda, falling: the first is `confusion_bounds`' weighted_confusion_norm.
+
+    The second and third say how far the confusions have one common direction, the one that a spectral norm presses on.
+
+    Args:
+        confusion: (K, K) counts; row = predicted, column = true.
+        weights: (K,) positive, the diagonal of Lambda; ones for C itself.
+        most: how many, unless K is smaller.
+
+    Returns:
+        (min(K, most),) float64.
+    """
+    predicted, true, rates = error_rates(confusion)
+    values = np.zeros(min(len(confusion), most))
+    # Rows and columns without an entry take no part: what is left has a rank that svds can find.
+    (rows, row), (columns, column) = (np.unique(labels, return_inverse=True) for labels in (predicted, true))
+    matrix = coo_array((rates * weights[true], (row, column)), shape=(rows.size, columns.size))
+    if min(matrix.shape) <= max(most, DENSE):
+        found = np.linalg.svd(matrix.toarray(), compute_uv=False)[:most]
+    else:
+        start = np.ones(min(matrix.shape))
+        found = np.sort(svds(matrix.tocsr(), k=most, v0=start, return_singular_vectors=False))[::-1]
+    values[: found.size] = found
+    return values
 
 
 def check_bounds(errors: np.ndarray, weights: np.ndarray, wce: float, norm: float) -> None:

@@ -141,6 +141,11 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else " to ".join(map(percent, bounds))
 
 
+def printable(name: str) -> str:
+    """A name for a terminal or a page: without control characters, changes of direction or broken Unicode."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
 def _cell(values: Sequence[float | str | None]) -> Text | str:
     if any(isinstance(value, str) for value in values):
         return _text(", ".join(dict.fromkeys(value for value in values if value)))
@@ -148,5 +153,5 @@ def _cell(values: Sequence[float | str | None]) -> Text | str:
 
 
 def _text(name: str) -> Text:
-    """Names come from folders: brackets are not markup, and control characters do not reach the terminal."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name))
+    """Names come from folders: brackets are not markup."""
+    return Text(printable(name))

@@ -24,11 +24,13 @@ from car_ext.augment.mix import Mixed, build_mix
 from car_ext.config import Config
 from car_ext.contrast import build_contrast
 from car_ext.errors import InputError
+from car_ext.findings import Findings, Mistakes
 from car_ext.heads import NearestClassMean, build_head
 from car_ext.loader import test_loader, train_loader
 from car_ext.models import Classifier, build_model
 from car_ext.objective import Objective
 from car_ext.progress import Progress
+from car_ext.regularizer import FullConfusion
 from car_ext.run_folder import RunFolder
 from car_ext.samplers import build_sampler
 from car_ext.schedule import learning_rate
@@ -45,11 +47,11 @@ def train(
 ) -> dict[str, Any]:
     """Run the job and return its summary: the metrics of the last epoch and how they came about.
 
-    Writes ``config.run_dir``: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint
-    and, at the end, summary.json. With ``config.resume`` it goes on from the last checkpoint, on a CPU to the
-    very bits of a run without a break; a finished run only returns its summary. Raises
-    :class:`InputError` for anything wrong with the input, before the folder is created, and for a loss that
-    is not finite.
+    Writes ``config.run_dir``: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
+    the end, findings.npz (what :mod:`car_ext.report` shows besides the scores) and summary.json. With
+    ``config.resume`` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break; a
+    finished run only returns its summary. Raises :class:`InputError` for anything wrong with the input, before the
+    folder is created, and for a loss that is not finite.
 
     ``after_epoch`` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
     ends the run, which can be resumed.
@@ -80,7 +82,8 @@ def train(
                 report.epoch(row)
                 if after_epoch:
                     after_epoch(row)
-            summary = job.summary()
+            summary, findings = job.summary()
+    folder.write_findings(findings)
     folder.write_summary(summary)
     return summary
 
@@ -260,14 +263,18 @@ class _Job:
                 "with; use a new --out."
             )
 
-    def summary(self) -> dict[str, Any]:
-        """The metrics of the model as it is, and what made it."""
-        train_confusion = self._confusion(self._evaluation_batches(self.train_split))
-        names, statistics = self.data.class_names, ScoreStatistics(self.data.num_classes)
-        test_confusion = self._confusion(self.test_batches, statistics)
+    def summary(self) -> tuple[dict[str, Any], Findings]:
+        """The metrics of the model as it is, what made it, and what a report shows besides."""
+        full = self.objective.car and FullConfusion(self.objective.car)
+        train_confusion = self._confusion(self._evaluation_batches(self.train_split), *([full] if full else []))
+        names = self.data.class_names
+        statistics, mistakes = ScoreStatistics(self.data.num_classes), Mistakes()
+        test_confusion = self._confusion(self.test_batches, statistics, mistakes)
+        findings = Findings.collect(test_confusion, statistics.reliability(), mistakes, self.data.test.images)
         return {
             **metrics.summarize(test_confusion, self.data.class_counts, names, train_confusion=train_confusion),
             "scores": statistics.summary(names),
+            "moving_average": full and full.gap(),
             "method": self.config.method,
             "model": self.config.model,
             "data": self.data.name,
@@ -291,7 +298,7 @@ class _Job:
                 "cpu": platform.processor() or platform.machine(),
                 "threads": torch.get_num_threads(),
             },
-        }
+        }, findings
 
     def _train_epoch(self, report: Progress) -> list[float]:
         """One pass over the training set; the means of loss, base loss, sigma and accuracy over its images."""
@@ -363,8 +370,8 @@ class _Job:
         return torch.stack([*terms, correct]).detach() * len(labels)
 
     @torch.no_grad()
-    def _confusion(self, batches: DataLoader, statistics: ScoreStatistics | None = None) -> np.ndarray:
-        """Counts int64 (K, K), row = predicted, of the model in eval mode; statistics get the logits as well."""
+    def _confusion(self, batches: DataLoader, *watching: ScoreStatistics | Mistakes | FullConfusion) -> np.ndarray:
+        """Counts int64 (K, K), row = predicted, of the model in eval mode; who is watching gets the logits as well."""
         self.model.eval()
         predictions, targets = [], []
         for images, labels in batches:
@@ -376,8 +383,10 @@ class _Job:
                     logits = (logits + network(images.flip(2))) / 2
             predictions.append(logits.argmax(dim=1))
             targets.append(labels)
-            if statistics is not None:
-                statistics.update(logits.float().cpu().numpy(), labels.numpy())
+            if watching:
+                logits = logits.float().cpu()
+            for watcher in watching:
+                watcher.update(logits, labels)
         return metrics.confusion_counts(
             torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), self.data.num_classes
         )

@@ -11,10 +11,11 @@ import yaml
 from car_ext.config import Config
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
+from car_ext.findings import Findings
 
 
 class RunFolder:
-    """``config.yaml`` (resolved), ``metrics.jsonl`` (a line an epoch) and ``summary.json`` of a run.
+    """``config.yaml`` (resolved), ``metrics.jsonl`` (a line an epoch), ``summary.json`` and ``findings.npz`` of a run.
 
     Checkpoints and TensorBoard events lie beside them. Files are replaced whole, never left half written.
     """
@@ -22,8 +23,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tensorboard = path / "tensorboard"
-        self._config, self._metrics, self._summary = (
-            path / name for name in ("config.yaml", "metrics.jsonl", "summary.json")
+        self._config, self._metrics, self._summary, self._findings = (
+            path / name for name in ("config.yaml", "metrics.jsonl", "summary.json", "findings.npz")
         )
 
     def check(self, config: Config) -> None:
@@ -53,16 +54,20 @@ class RunFolder:
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if epochs else []
         write_text(self._metrics, "".join(lines[:epochs]))
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines written so far; the last may be of an epoch that a kill has left without a checkpoint."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
-        return [json.loads(line) for line in lines]
-
     def add_metrics(self, row: dict[str, Any]) -> None:
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines so far, one an epoch; the last may be of an epoch that a kill has left without a checkpoint."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration as plain values, without holding it to what this version knows; empty where none is."""
+        return yaml.safe_load(self._config.read_text(encoding="utf-8")) if self._config.exists() else {}
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else None."""
@@ -70,3 +75,10 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         write_json(self._summary, summary)
+
+    def read_findings(self) -> Findings | None:
+        """What lies beside the summary of a finished run, else None."""
+        return Findings.load(self._findings) if self._findings.exists() else None
+
+    def write_findings(self, findings: Findings) -> None:
+        findings.save(self._findings)

@@ -96,3 +96,22 @@ def test_a_broken_bound_is_reported():
         check_bounds(errors, weights, wce=0.8, norm=0.56)
     with pytest.raises(AssertionError, match="class 1"):
         check_bounds(errors, weights, wce=0.79, norm=0.8)
+
+
+@pytest.mark.parametrize(("classes", "dense"), [(7, 500), (120, 500), (120, 60)])
+def test_singular_values_are_those_of_the_whole_decomposition(monkeypatch, classes, dense):
+    monkeypatch.setattr(bounds, "DENSE", dense)
+    random = np.random.default_rng(classes)
+    confusion = random.integers(0, 4, (classes, classes)) * (random.random((classes, classes)) < 0.3)
+    confusion[:, 3] = 0  # a class without images
+    weights = random.random(classes) + 0.5
+    expected = np.linalg.svd(off_diagonal(confusion) * weights, compute_uv=False)[:50]
+    values = bounds.singular_values(confusion, weights)
+    np.testing.assert_allclose(values, expected, atol=1e-9)
+    assert values[0] == pytest.approx(bounds.confusion_bounds(confusion, weights)["weighted_confusion_norm"])
+
+
+def test_no_mistake_has_no_spectrum(monkeypatch):
+    for dense in (500, 50):
+        monkeypatch.setattr(bounds, "DENSE", dense)
+        assert (bounds.singular_values(np.diag(np.full(100, 3)), np.ones(100)) == np.zeros(50)).all()

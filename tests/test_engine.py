@@ -102,7 +102,7 @@ def test_a_run_folder_holds_everything(finished):
     config, summary = finished
     run = config.run_dir
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.yaml", "metrics.jsonl", "summary.json", "tensorboard", "checkpoint-000004"}
+    assert names == {"config.yaml", "metrics.jsonl", "findings.npz", "summary.json", "tensorboard", "checkpoint-000004"}
     assert Config.from_yaml(run / "config.yaml") == config
     assert json.loads((run / "summary.json").read_text()) == summary
     assert summary["method"] == ("ce+car" if config.regularizer == "car" else "ce")

@@ -15,9 +15,9 @@ FLOORS = [
     ["__main__", "comparison", "space"],
     ["evaluate", "export", "plan"],
     ["finished"],
-    ["engine"],
+    ["engine", "report"],
     ["runtime", "run_folder", "progress"],
-    ["config", "loader", "models", "objective", "cli", "scores"],
+    ["config", "loader", "models", "objective", "cli", "scores", "findings"],
     ["field"],
     ["contrast"],
     ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
@@ -28,7 +28,19 @@ FLOORS = [
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
 
 # Mathematics must stay usable without the rest.
-TORCH_FREE = ["metrics", "scores", "intervals", "gate", "bounds", "priors", "errors", "datasets", "registry", "values"]
+TORCH_FREE = [
+    "metrics",
+    "scores",
+    "intervals",
+    "gate",
+    "bounds",
+    "priors",
+    "errors",
+    "datasets",
+    "registry",
+    "values",
+    "findings",
+]
 
 
 def modules():

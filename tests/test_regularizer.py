@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from car_ext import CAR, InputError, Variant, functional
+from car_ext.regularizer import FullConfusion
 
 COUNTS = [100, 50, 10, 4]
 
@@ -270,3 +271,38 @@ def test_variant_switches_are_orthogonal():
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         CAR(**arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"debias": True}, {"absent": "hold"}, {"variant": "reference-code", "temperature": 2.0, "gamma": 0.3}],
+    ids=str,
+)
+def test_the_average_is_what_the_loss_sees_and_its_gap_to_all_samples(options):
+    car = CAR(COUNTS, alpha=1.0, beta=0.7, **options)
+    full = FullConfusion(car)
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(90, 4, generator=generator) * 2
+    targets = torch.randint(0, 3, (90,), generator=generator)  # no sample of class 3
+    for start in range(0, 90, 20):
+        part = slice(start, start + 20)
+        sigma = car(logits[part].requires_grad_(), targets[part])
+        full.update(logits[part].detach(), targets[part])
+    average, weights = car.average().double(), car.class_weights.double()
+    assert torch.linalg.matrix_norm(average * weights, 2).item() == pytest.approx(sigma.item(), rel=1e-5)
+
+    form = (car.gamma, car.temperature, car.softmax_over_all, False, -100)
+    exact = functional.confusion(logits.double(), targets, None, *form)[0].T
+    torch.testing.assert_close(full.matrix().double(), exact, rtol=1e-5, atol=1e-7)
+    assert full.gap() == {
+        "sigma": pytest.approx(sigma.item(), rel=1e-5),
+        "full_sigma": pytest.approx(torch.linalg.matrix_norm(exact * weights, 2).item(), rel=1e-5),
+        "distance": pytest.approx(((average - exact).norm() / exact.norm()).item(), rel=1e-5),
+    }
+
+
+def test_an_average_without_a_batch_is_zero():
+    for options in ({}, {"debias": True}, {"absent": "hold"}):
+        car = CAR(COUNTS, **options)
+        assert (car.average() == 0).all()
+        assert FullConfusion(car).gap() == {"sigma": 0.0, "full_sigma": 0.0, "distance": None}

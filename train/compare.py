@@ -2,10 +2,11 @@
 """Train by several methods, side by side: with and without the regularizer, or all that a file lists."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
-from car_ext import cli
+from car_ext import cli, report
 from car_ext.comparison import compare, draw, markdown, table, with_and_without, worst_first
 from car_ext.config import parse, read_methods
 from car_ext.files import write_json, write_text
@@ -48,7 +49,15 @@ def main() -> None:
     write_json(out / "comparison.json", rows)
     write_text(out / "comparison.md", markdown(worst_first(rows) if own.methods else rows))
     draw(results, out / "comparison.png")
-    print(f"written to {out}: comparison.json, comparison.md, comparison.png, and a folder for each run")
+    # Of more than eight methods, the first, which the others are compared to, and the best.
+    ranked = [row["method"] for row in worst_first(rows) if row["method"] in methods]
+    shown = list(dict.fromkeys([next(iter(methods)), *ranked]))[:8]
+    runs = [report.Run.read(out / f"{name}-seed{own.seeds[0]}") for name in shown]
+    report.write(
+        [dataclasses.replace(run, name=name) for name, run in zip(shown, runs, strict=True)], out / "report.html"
+    )
+    print(f"written to {out}: report.html (of seed {own.seeds[0]}), comparison.json, comparison.md, comparison.png,")
+    print("and a folder for each run")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from car_ext import cli
+from car_ext import cli, report
 from car_ext.config import parse
 from car_ext.engine import train
 from car_ext.plan import plan
@@ -36,9 +36,10 @@ def main() -> None:
         print(plan(config))
         return
     summary = train(config)
+    report.write([config.run_dir], config.run_dir / "report.html")
     cli.print_summary({config.method: summary})
     print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['seconds']:.1f} s")
-    print(f"written to {config.run_dir}: summary.json, metrics.jsonl, checkpoint-*/, tensorboard/")
+    print(f"written to {config.run_dir}: report.html, summary.json, metrics.jsonl, checkpoint-*/, tensorboard/")
 
 
 if __name__ == "__main__":

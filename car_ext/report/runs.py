@@ -1,0 +1,123 @@
+"""One model on one test set, as the report sees it."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from car_ext.cli import printable
+from car_ext.errors import InputError
+from car_ext.findings import Findings
+from car_ext.intervals import wilson_interval
+from car_ext.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained or an exported model.
+
+    Attributes:
+        name: what the report calls it.
+        summary: of ``summary.json``, or of :func:`car_ext.evaluate.evaluate`.
+        findings: the rest of what a test set showed; without them there are no intervals, confusions, calibration.
+        history: the lines of ``metrics.jsonl``; without them there are no training curves.
+        config: the options it was trained with.
+        number: its place in the report, from 0; it gives the colour and the marker.
+    """
+
+    name: str
+    summary: Mapping[str, Any]
+    findings: Findings | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        if missing := [key for key in ("class_counts", "per_class_accuracy") if key not in self.summary]:
+            raise InputError(f"the summary of {self.name!r} has no {missing[0]}; train or evaluate it again.")
+        if self.findings and len(self.findings.confusion) != len(self.class_names):
+            raise InputError(
+                f"the findings of {self.name!r} are of {len(self.findings.confusion)} classes, its summary of "
+                f"{len(self.class_names)}; train or evaluate it again."
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """The run in a folder.
+
+        Raises:
+            InputError: it holds no finished run, or a damaged file.
+        """
+        folder = RunFolder(path)
+        try:
+            summary, history, config = folder.read_summary(), folder.read_metrics(), folder.read_config()
+        except (ValueError, yaml.YAMLError) as error:
+            raise InputError(f"a file of the run {path} is damaged ({error}); train again.") from error
+        if summary is None:
+            raise InputError(f"{path} holds no summary.json; give the --out folder of a finished run.")
+        return cls(
+            summary.get("method", path.name), summary, folder.read_findings(), history, config | {"out": str(path)}
+        )
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        return [printable(name) for name in self.summary["class_counts"]]
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """Training images a class, (K,) int64."""
+        return np.array([*self.summary["class_counts"].values()], np.int64)
+
+    @cached_property
+    def accuracies(self) -> np.ndarray:
+        """(K,) float64 fractions, NaN for a class without test images."""
+        values = self.summary["per_class_accuracy"]
+        return np.array([values[name] for name in self.summary["class_counts"]], np.float64)
+
+    @cached_property
+    def test_counts(self) -> np.ndarray | None:
+        """Test images a class, (K,) int64, if known."""
+        return None if self.findings is None else self.findings.confusion.sum(axis=0)
+
+    @cached_property
+    def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """95 % Wilson interval of every class's accuracy, if known."""
+        return None if self.findings is None else wilson_interval(np.diag(self.findings.confusion), self.test_counts)
+
+    def mean_interval(self, classes: np.ndarray) -> tuple[float, float] | None:
+        """95 % interval of the mean accuracy of some classes, if known.
+
+        Wilson's, for an accuracy over G^2 / sum_c (1 / n_c) images: as many as a plain accuracy needs for the variance
+        of this mean where the classes are equally hard, and all of them where the classes have equally many. Classes
+        that differ make the mean more certain than that, so the interval errs on the wide side. Kish, Survey Sampling,
+        1965 (effective sample size).
+
+        Args:
+            classes: (K,) bool; those without test images do not count.
+        """
+        if self.test_counts is None or not (tested := classes & (self.test_counts > 0)).any():
+            return None
+        images = tested.sum() ** 2 / (1 / self.test_counts[tested]).sum()
+        low, high = wilson_interval(self.accuracies[tested].mean() * images, images)
+        return float(low), float(high)
+
+
+def arranged(runs: Sequence[Run]) -> list[Run]:
+    """The runs numbered; those of one name get what sets them apart: seed, else folder, else their number."""
+    names = [printable(str(run.name)) for run in runs]
+    for marks in (
+        [f"seed {run.summary['seed']}" if "seed" in run.summary else "" for run in runs],
+        [Path(run.config.get("out", "")).name for run in runs],
+        [f"#{number}" for number in range(1, len(runs) + 1)],
+    ):
+        several = Counter(names)
+        names = [
+            f"{name}, {printable(mark)}" if several[name] > 1 and mark else name
+            for name, mark in zip(names, marks, strict=True)
+        ]
+    return [dataclasses.replace(run, name=names[at], number=at) for at, run in enumerate(runs)]
