@@ -170,7 +170,7 @@ def test_runs_side_by_side_with_their_differences(tmp_path):
 
 def test_what_comes_from_outside_is_escaped(tmp_path):
     runs = [made(8, names=HOSTILE, name=name, seed=seed) for seed, name in enumerate((HOSTILE[0], HOSTILE[2]))]
-    runs[0]["config"] = {"out": HOSTILE[0], "data": HOSTILE[2]}
+    runs[0]["config"] = {"out": HOSTILE[0], "data": HOSTILE[5], HOSTILE[2]: 1}
     text, page = report(runs, tmp_path)
     assert_self_contained(page)
     assert "<script>alert" not in text

@@ -131,7 +131,7 @@ def _lead(run: Run, first: Run) -> dict[str, Any]:
                 _against(run, first, "worst_class_accuracy"),
             ),
             (
-                "all classes",
+                "overall",
                 tables.percent(summary.get("overall_accuracy")),
                 "of the test images" if run.test_counts is None else f"of {run.test_counts.sum():,} test images",
                 "",

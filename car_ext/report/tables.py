@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from car_ext.cli import percent
-from car_ext.findings import PAIRS, confused_pairs
+from car_ext.cli import percent, printable
+from car_ext.findings import IMAGES_PER_PAIR, PAIRS, confused_pairs
 from car_ext.priors import shot_groups
 from car_ext.report.runs import Run
 
 LONGEST = 2000  # rows
+MADE = ("model", "provider", "images", "parameters", "seconds", "augment", "amp")  # of the summary, beside the options
 SCORES = (  # key of the summary, what it is called, whether it is a fraction, whether more of it is better
     ("overall_accuracy", "overall accuracy", True, True),
     ("balanced_accuracy", "balanced accuracy (mean over the classes)", True, True),
@@ -217,7 +218,7 @@ def pairs(run: Run, runs: Sequence[Run]) -> list[Pair]:
                     for other in runs
                     if other is not run and other.findings
                 ],
-                np.flatnonzero(of_pair)[:4].tolist(),
+                np.flatnonzero(of_pair)[:IMAGES_PER_PAIR].tolist(),
             )
         )
     return found
@@ -278,7 +279,7 @@ def setup(runs: Sequence[Run]) -> Table:
     """What made the runs; options that differ between them first."""
     held = [
         _flat(run.config)
-        | {key: run.summary[key] for key in _MADE if run.summary.get(key) is not None}
+        | {key: run.summary[key] for key in MADE if run.summary.get(key) is not None}
         | _flat(run.summary.get("environment", {}))
         | _flat(run.summary.get("hardware", {}))
         for run in runs
@@ -289,12 +290,9 @@ def setup(runs: Sequence[Run]) -> Table:
     return Table(
         "Options, versions and hardware" + ("; what differs stands first" if len(runs) > 1 else ""),
         ["", *(run.name for run in runs)],
-        [[key, *texts[key]] for key in order],
+        [[printable(key), *texts[key]] for key in order],
         frozenset(range(1, len(runs) + 1)),
     )
-
-
-_MADE = ("model", "provider", "images", "parameters", "seconds", "augment", "amp")
 
 
 def interval(low: float, high: float) -> str:
@@ -341,7 +339,7 @@ def _plain(value) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))
 
 
 def _cut(total: int, shown: int) -> str:
