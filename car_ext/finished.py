@@ -45,7 +45,7 @@ class FinishedRun(Described):
         self.config: dict[str, Any] = state["config"]
         summary = RunFolder(Path(run_dir)).read_summary() or {}
         correction = _correction(state["heads"][-1], logit_adjust, tau_norm)
-        if correction or self.config["test_flip"]:
+        if correction or self.config.get("test_flip"):
             summary = {}  # scores of the head as trained, or of two views of an image
         if tau_norm is not None:
             self.classifier.head = tau_normalized(self.classifier.head, tau_norm)
