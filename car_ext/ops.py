@@ -11,7 +11,7 @@ differentiable once. ``car_ext.confusion`` and ``car_ext.spectral_norm`` are how
 import warnings
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.autograd.function import once_differentiable
 
 from . import _library, functional
@@ -23,29 +23,29 @@ confusion_backward = torch.ops.car_ext.confusion_backward
 spectral_norm = torch.ops.car_ext.spectral_norm
 
 
-@torch.library.register_fake("car_ext::car_step")
+@library.register_fake("car_ext::car_step")
 def _(logits, targets, sample_weights, class_weights, ema, *_):
     return ema.new_empty(()), torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-@torch.library.register_fake("car_ext::attach_gradient")
+@library.register_fake("car_ext::attach_gradient")
 def _(logits, loss, grad):
     return torch.empty_like(loss)
 
 
-@torch.library.register_fake("car_ext::confusion")
+@library.register_fake("car_ext::confusion")
 def _(logits, *_):
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     classes = logits.shape[1]
     return logits.new_empty((classes, classes), dtype=dtype), logits.new_empty((classes,), dtype=dtype)
 
 
-@torch.library.register_fake("car_ext::confusion_backward")
+@library.register_fake("car_ext::confusion_backward")
 def _(upstream, logits, *_):
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-@torch.library.register_fake("car_ext::spectral_norm")
+@library.register_fake("car_ext::spectral_norm")
 def _(matrix, *_):
     classes = matrix.shape[0]
     vectors = matrix.new_empty((classes,)), matrix.new_empty((classes,))
@@ -61,7 +61,7 @@ def _scale_gradient(ctx, upstream: Tensor):
     return (grad * upstream.to(grad.dtype)), None, None
 
 
-torch.library.register_autograd("car_ext::attach_gradient", _scale_gradient, setup_context=_save_gradient)
+library.register_autograd("car_ext::attach_gradient", _scale_gradient, setup_context=_save_gradient)
 
 
 def _save_batch(ctx, inputs, output):
@@ -77,7 +77,7 @@ def _confusion_gradient(ctx, upstream: Tensor, _):
     return grad, *[None] * 7
 
 
-torch.library.register_autograd("car_ext::confusion", _confusion_gradient, setup_context=_save_batch)
+library.register_autograd("car_ext::confusion", _confusion_gradient, setup_context=_save_batch)
 
 
 def _save_vectors(ctx, inputs, output):
@@ -92,7 +92,7 @@ def _sigma_gradient(ctx, upstream: Tensor, *_):
     return upstream * torch.outer(left, right), None, None, None
 
 
-torch.library.register_autograd("car_ext::spectral_norm", _sigma_gradient, setup_context=_save_vectors)
+library.register_autograd("car_ext::spectral_norm", _sigma_gradient, setup_context=_save_vectors)
 
 
 _warned: set[str] = set()
@@ -136,4 +136,4 @@ for _reference in (
     functional.spectral_norm,
 ):
     for _name in (_reference.__name__, f"{_reference.__name__}_reference"):
-        torch.library.impl(f"car_ext::{_name}", "CompositeExplicitAutograd", _fallback(_reference))
+        library.impl(f"car_ext::{_name}", "CompositeExplicitAutograd", _fallback(_reference))
