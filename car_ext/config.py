@@ -61,6 +61,9 @@ class CAROptions:
     )
     gamma: float = _option(0.1, "method", "margin a competing logit has to be beaten by", low=0)
     temperature: float = _option(1.0, "method", "temperature of the softmax over competing classes", above=0)
+    prior: float = _option(
+        0.0, "method", "CAR sees logits + this times log frequency; 0 as published, 1 as balanced softmax does", low=0
+    )
     variant: str = _option(
         "paper",
         "method",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from . import ops  # noqa: F401  (registers the operators)
 from .functional import surrogate
-from .priors import spectral_weights
+from .priors import relative_frequencies, spectral_weights
 from .registry import register
 
 
@@ -63,6 +63,8 @@ class CAR(nn.Module):
         r0: softens Lambda, > 0. 0.2 in the paper.
         gamma: margin inside the gate. 0.1.
         temperature: of the soft argmax. 1 in the paper.
+        prior: what CAR compares is ``logits + prior * log(frequency)``. 0 in the paper. With 1, confusions count as
+            balanced softmax and logit adjustment (Menon et al., 2021) see them: a rare class has to win by more.
         variant: "paper", "reference-code" (as the authors' published code computes it) or a :class:`Variant`.
         absent: what a batch does to the columns of classes it does not hold. "decay" (as published): they shrink by
             beta. "hold": they keep their value, and each is divided by ``1 - beta ** updates`` of its own.
@@ -88,6 +90,7 @@ class CAR(nn.Module):
         r0: float = 0.2,
         gamma: float = 0.1,
         temperature: float = 1.0,
+        prior: float = 0.0,
         variant: str | Variant = "paper",
         absent: str = "decay",
         debias: bool = False,
@@ -106,6 +109,7 @@ class CAR(nn.Module):
             ("r0", r0, 0 < r0 < float("inf"), "positive"),
             ("temperature", temperature, 0 < temperature < float("inf"), "positive"),
             ("gamma", gamma, abs(gamma) < float("inf"), "finite"),
+            ("prior", prior, abs(prior) < float("inf"), "finite"),
             ("absent", absent, absent in ("decay", "hold"), "'decay' or 'hold'"),
         ):
             if not valid:
@@ -120,6 +124,7 @@ class CAR(nn.Module):
         self.beta = float(beta)
         self.gamma = float(gamma) if variant.use_margin else 0.0
         self.temperature = float(temperature)
+        self.prior = float(prior)
         self.softmax_over_all = variant.softmax_over_all
         self.detach_gate = variant.detach_gate
         self.start_from_first_batch = variant.start_from_first_batch
@@ -130,6 +135,8 @@ class CAR(nn.Module):
         self.max_iterations = max_iterations
 
         self.register_buffer("class_weights", weights.float())
+        offset = self.prior * torch.from_numpy(relative_frequencies(class_counts)).log()
+        self.register_buffer("offset", offset.float(), persistent=False)
         self.register_buffer("ema", torch.zeros(classes, classes))  # C^ transposed: a row is a true class
         self.register_buffer("updates", torch.zeros(classes, dtype=torch.int64))
         self.register_buffer("direction", torch.full((classes,), classes**-0.5))
@@ -139,6 +146,7 @@ class CAR(nn.Module):
         if logits.dtype == torch.float16:
             # float16 would round small gradients to zero before a gradient scaler's factor reaches them.
             logits = logits.float()
+        logits = self.adjust(logits)
         ema, updates, direction, error = self.ema, self.updates, self.direction, self.spectral_error
         if not (self.training and torch.is_grad_enabled()):
             ema, updates, direction, error = ema.clone(), updates.clone(), direction.clone(), error.clone()
@@ -165,6 +173,12 @@ class CAR(nn.Module):
         )
         return self.alpha * torch.ops.car_ext.attach_gradient(logits, sigma, grad)
 
+    def adjust(self, logits: Tensor) -> Tensor:
+        """The logits (N, K, *spatial) that CAR compares: with the class prior, where ``prior`` is not 0."""
+        if self.prior == 0:
+            return logits
+        return logits + self.offset.reshape([-1] + [1] * (logits.dim() - 2))
+
     def average(self) -> Tensor:
         """C^_t (K, K) as the loss has it, debiased where that is on; row = predicted, column = true."""
         share = 1 - self.beta ** self.updates.to(self.ema.dtype) if self.debias else torch.ones_like(self.class_weights)
@@ -173,7 +187,7 @@ class CAR(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"classes={len(self.class_weights)}, alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, "
-            f"temperature={self.temperature}, absent={'hold' if self.hold_absent else 'decay'}"
+            f"temperature={self.temperature}, prior={self.prior}, absent={'hold' if self.hold_absent else 'decay'}"
         )
 
 
@@ -198,7 +212,7 @@ class FullConfusion:
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch: logits (B, K) float32 and targets (B,) int64, on the CPU."""
         car = self._car
-        values = surrogate(logits, targets, car.gamma, car.temperature, car.softmax_over_all)
+        values = surrogate(car.adjust(logits), targets, car.gamma, car.temperature, car.softmax_over_all)
         self._sums.index_add_(0, targets, values)
         self._samples += torch.bincount(targets, minlength=len(self._samples))
 

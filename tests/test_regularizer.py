@@ -50,9 +50,9 @@ def assert_same_run(a, b, tolerance=1e-6):
     torch.testing.assert_close(a[2], b[2], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("options", [{}, {"absent": "hold"}, {"variant": "reference-code"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"absent": "hold"}, {"prior": 1.5}, {"variant": "reference-code"}], ids=str)
 def test_three_steps_against_the_formulas(options):
-    car = CAR(COUNTS, alpha=0.7, gamma=0.2, **options).double()
+    car = CAR(COUNTS, alpha=0.7, gamma=0.2, tolerance=1e-8, **options).double()
     frequency = torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)
     weights = (frequency + 0.2) ** -0.5
     code = options.get("variant") == "reference-code"
@@ -64,7 +64,8 @@ def test_three_steps_against_the_formulas(options):
         logits = (x[:, :4] * 2).double().requires_grad_()
         copy_ = logits.detach().clone().requires_grad_()
         gamma = 0.0 if code else 0.2
-        values = functional.surrogate(copy_, y, gamma, softmax_over_all=code, detach_gate=code)
+        compared = copy_ + (options.get("prior", 0) * frequency.log()).float()
+        values = functional.surrogate(compared, y, gamma, softmax_over_all=code, detach_gate=code)
         new, mass = functional.class_means(values, y)
         if code and seed == 0:
             confusion = new.detach()
@@ -145,6 +146,19 @@ def test_compile_fullgraph():
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", [lambda car: car, torch.jit.script], ids=["eager", "scripted"])
+def test_prior_joins_dense_logits_too(make):
+    options = {"prior": 1.0, "absent": "hold"}
+    dense = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.randint(0, 4, (2, 3, 5), generator=torch.Generator().manual_seed(1))
+    rows = functional.rows_of_classes(dense)
+    loss = make(CAR(COUNTS, **options))(dense, targets)
+    flat = CAR(COUNTS, prior=0.0, absent="hold")(rows + torch.tensor(COUNTS).log(), targets.flatten())
+    assert loss.item() == pytest.approx(flat.item(), rel=1e-6)  # log n and log frequency differ by a constant
+    (grad,) = torch.autograd.grad(loss, dense)
+    torch.testing.assert_close(grad, torch.autograd.grad(flat, dense)[0], rtol=1e-4, atol=1e-8)
+
+
 def test_torchscript():
     plain, scripted = Model(), torch.jit.script(Model())
     assert_same_run(run(scripted), run(plain))
