@@ -24,6 +24,8 @@ def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
     assert with_car["overall_accuracy"] > plain["overall_accuracy"] + 0.03
     assert with_car["rarest_three_accuracy"] > plain["rarest_three_accuracy"] + 0.1
     assert deployed["worst_class_accuracy"] == with_car["worst_class_accuracy"]
+    assert deployed["best_overall_accuracy"] is None
+    assert with_car["best_overall_accuracy"] >= with_car["overall_accuracy"]
     draw(results, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
@@ -40,12 +42,18 @@ def test_table_by_hand():
     scores = dict.fromkeys(
         ("overall_accuracy", "balanced_accuracy", "rarest_three_accuracy", "many", "medium", "worst_class_ratio"), 0.5
     )
-    results = {"ce": [{**scores, "worst_class_accuracy": w, "few": None} for w in (0.1, 0.3)]}
+    results = {"ce": [{**scores, "worst_class_accuracy": w, "worst_10pct": w, "few": None} for w in (0.1, 0.3)]}
     (row,) = table(results)
     assert row["worst_class_accuracy"] == pytest.approx(0.2)
     assert row["worst_class_accuracy_std"] == pytest.approx(0.02**0.5)
     assert row["few"] is None
     assert "| ce | 2 | 50.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
+    assert "best epoch" not in markdown([row])
+    assert "worst 10 %" not in markdown([row]), "of ten classes the worst tenth is the worst class"
+    (row,) = table({"ce": [{**summary, "worst_10pct": 0.35, "best_overall_accuracy": 0.6} for summary in results["ce"]]})
+    assert "| 20.0 ± 14.1 | 35.0 ± 0.0 |" in markdown([row])
+    assert markdown([row]).splitlines()[0].endswith("best epoch |")
+    assert markdown([row]).endswith("| - | 60.0 ± 0.0 |\n")
 
 
 def test_seeds_must_differ(tmp_path):
