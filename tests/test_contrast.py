@@ -17,11 +17,12 @@ from car_ext import checkpoint, engine, loader
 from car_ext.augment.images import image_augmentation
 from car_ext.augment.mix import Mixed
 from car_ext.augment.semantic import semantic_targets
-from car_ext.config import Config, parse
+from car_ext.config import Config
 from car_ext.contrast import ConCutMix, balanced_contrastive, build_contrast, parametric_contrastive
 from car_ext.datasets import Split
 from car_ext.engine import load_run, train
 from car_ext.errors import InputError
+from car_ext.flags import parse
 from car_ext.heads import Cosine
 from car_ext.left_out import LEFT_OUT
 from car_ext.models import Classifier

@@ -20,6 +20,7 @@ from car_ext.config import Config
 from car_ext.datasets import Split, load
 from car_ext.engine import load_run, train
 from car_ext.errors import InputError
+from car_ext.recipe import read_recipe, second_stage
 from car_ext.samplers import build_sampler
 from car_ext.schedule import learning_rate
 
@@ -103,7 +104,7 @@ def test_a_run_folder_holds_everything(finished):
     run = config.run_dir
     names = {path.name for path in run.iterdir()}
     assert names == {"config.yaml", "metrics.jsonl", "findings.npz", "summary.json", "tensorboard", "checkpoint-000004"}
-    assert Config.from_yaml(run / "config.yaml") == config
+    assert read_recipe(run / "config.yaml") == config
     assert json.loads((run / "summary.json").read_text()) == summary
     assert summary["method"] == ("ce+car" if config.regularizer == "car" else "ce")
     assert 0 < summary["train_worst_class_accuracy"] <= 1 or summary["worst_class_ratio"] is None
@@ -324,9 +325,9 @@ def test_the_published_staircase_of_ldam():
 def test_a_second_stage_takes_no_stairs_from_the_first(tmp_path):
     first = Config(out=str(tmp_path / "first"), epochs=3, schedule="step", step_epochs="2")
     train(first, progress=False)
-    assert Config.second_stage(first.run_dir, {"retrain": "crt"}, "here").drop_epochs == []
+    assert second_stage(first.run_dir, {"retrain": "crt"}, "here").drop_epochs == []
     with pytest.raises(InputError, match="step_epochs is 2, but must rise"):
-        Config.second_stage(first.run_dir, {"epochs": 2}, "here")
+        second_stage(first.run_dir, {"epochs": 2}, "here")
 
 
 def test_a_caller_hears_of_each_epoch_and_can_end_the_run(tmp_path):

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from car_ext import InputError, field, registry
-from car_ext.config import Config, parse
+from car_ext.config import Config
 from car_ext.datasets import load
 from car_ext.engine import load_run, train
 from car_ext.export import to_onnx
+from car_ext.flags import parse
 from car_ext.heads import NearestClassMean
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
