@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from car_ext.config import Config
-from car_ext.engine import rate_of_step, train
+from car_ext.engine import train
 from car_ext.errors import InputError
 from car_ext.flags import parse
 from car_ext.models import build_model
+from car_ext.optimizer import rate_of_step
 from car_ext.plan import ClassCounts, activation_bytes, car_bytes, plan
 from car_ext.recipe import second_stage
 from car_ext.regularizer import CAR
