@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from car_ext import yaml_file
 from car_ext.cli import percent
 from car_ext.config import Config
 from car_ext.engine import train
@@ -14,6 +15,7 @@ from car_ext.errors import InputError
 from car_ext.evaluate import evaluate
 from car_ext.export import to_onnx
 from car_ext.metrics import mean_and_deviation
+from car_ext.recipe import second_stage
 from car_ext.run_folder import RunFolder
 
 SCORES = (
@@ -34,6 +36,19 @@ LINES = 4  # methods that can be told apart in one plot of lines
 COLOURS = ("#9aa0a6", "#d1495b", "#2a9d8f", "#e9c46a")
 
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
+
+
+def read_methods(name: str, folder: Path) -> Methods:
+    """A file of methods, ``METHOD: {option: value}``, by path or by its name in ``folder``.
+
+    Raises :class:`InputError` for a file that is not one; the options are checked where they are used.
+    """
+    path = yaml_file.find(name, folder, "--methods")
+    content = yaml_file.read(path)
+    for method, options in content.items():
+        if not isinstance(options, dict) or not re.fullmatch(r"[\w.+-]+", str(method)):
+            raise InputError(f"{path} holds {method!r}: {options!r}, but must hold lines 'NAME: {{option: value}}'.")
+    return content
 
 
 def with_and_without(config: Config) -> Methods:
@@ -95,7 +110,7 @@ def _job(config: Config, methods: Methods, name: str, seed: int, out: Path) -> C
     if first not in methods or list(methods).index(first) >= list(methods).index(name):
         raise InputError(f"method {name!r} has stage2 {first!r}, which is no method before it.")
     threads = {"threads": config.threads}
-    return Config.second_stage(out / f"{first}-seed{seed}", threads | options, f"method {name!r}")
+    return second_stage(out / f"{first}-seed{seed}", threads | options, f"method {name!r}")
 
 
 def table(results: dict[str, list[dict]]) -> list[dict]:

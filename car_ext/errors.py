@@ -1,4 +1,7 @@
-"""The one exception that means "the input is wrong", as opposed to "the code is wrong"."""
+"""The one exception that means "the input is wrong", as opposed to "the code is wrong", and hints for its message."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -6,3 +9,14 @@ class InputError(ValueError):
 
     The command-line scripts print it without a traceback and exit with code 2.
     """
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` where a known name is like ``word``, else nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """As :func:`closest`, but where none is like ``word`` all are listed."""
+    return closest(word, known) or f"; there are {', '.join(known)}."

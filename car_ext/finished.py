@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 import car_ext
-from car_ext.engine import load_run
 from car_ext.errors import InputError
 from car_ext.heads import logit_adjusted, tau_normalized
+from car_ext.network import load_run
 from car_ext.run_folder import RunFolder
 from car_ext.runtime import Described
 

@@ -14,13 +14,14 @@ from torch.overrides import TorchFunctionMode
 from car_ext.augment.mix import build_mix
 from car_ext.config import Config
 from car_ext.contrast import build_contrast
+from car_ext.data import load_data
 from car_ext.datasets import BENCHMARKS, PROFILES
 from car_ext.datasets.holdout import held_out_counts
-from car_ext.engine import load_data, load_run, rate_of_step
 from car_ext.errors import InputError
-from car_ext.heads import build_head
 from car_ext.models import Classifier, build_model
+from car_ext.network import load_run, replace_head
 from car_ext.objective import Objective
+from car_ext.optimizer import rate_of_step
 from car_ext.priors import exponential_profile, shot_groups
 from car_ext.samplers import build_sampler
 
@@ -211,9 +212,7 @@ def _network(config: Config, counts: Sequence[int], image_size: int, channels: i
     """The classifier on the meta device, where tensors have shapes but no memory."""
     if config.stage2:
         model, _ = load_run(config.stage2)
-        model.requires_grad_(False)
-        width = model.head.weight.shape[1]
-        model.head = build_head(config.head, width, len(counts), counts, model.head)
+        replace_head(model, config.head, counts)
     else:
         statistics = [[0.5] * channels] * 2
         with torch.device("meta"):

@@ -9,15 +9,14 @@
 What a word can set are the constructor's keyword-only parameters with a default of a plain type.
 """
 
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from car_ext.errors import InputError
+from car_ext.errors import InputError, closest
 from car_ext.values import convert
 
 
@@ -79,7 +78,7 @@ def parse(kind: str, spec: str) -> tuple[Method, dict[str, Any]]:
     name, colon, rest = spec.partition(":")
     known = methods(kind)
     if name not in known:
-        raise InputError(f"{name!r} is not a {kind}; there are {', '.join(known) or 'none'}{_closest(name, known)}")
+        raise InputError(f"{name!r} is not a {kind}; there are {', '.join(known) or 'none'}{closest(name, known)}")
     given: dict[str, Any] = {}
     for assignment in rest.split(",") if colon else ():
         key, equals, value = assignment.partition("=")
@@ -135,7 +134,7 @@ def _convert(method: Method, given: dict[str, Any]) -> dict[str, Any]:
         where = f"{key} of {method.kind} {method.name!r}"
         if key not in takes:
             listed = ", ".join(f"{name}={_text(default)}" for name, (_, default) in takes.items()) or "no options"
-            raise InputError(f"{where} is not an option; it takes {listed}{_closest(key, takes)}")
+            raise InputError(f"{where} is not an option; it takes {listed}{closest(key, takes)}")
         kind, default = takes[key]
         undecided = default is None and (value is None or value == _text(None))
         converted[key] = None if undecided else convert(value, kind, where)
@@ -145,8 +144,3 @@ def _convert(method: Method, given: dict[str, Any]) -> dict[str, Any]:
 def _text(value: Any) -> str:
     """A default as one would write it in a word."""
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
-def _closest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""

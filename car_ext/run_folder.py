@@ -12,6 +12,7 @@ from car_ext.config import Config
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.findings import Findings
+from car_ext.recipe import read_recipe
 
 
 class RunFolder:
@@ -36,7 +37,7 @@ class RunFolder:
                 f"--out {self.path} is not empty; add --resume to go on with its run, or give another --out."
             )
         if config.resume and self._config.exists():
-            keys = config.differences(Config.from_yaml(self._config))
+            keys = config.differences(read_recipe(self._config))
             if keys:
                 raise InputError(
                     f"--resume needs the options {self.path} began with, which differ in {', '.join(keys)}; "

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from car_ext.config import Config, find_recipe, option_value, read_mapping
+from car_ext import yaml_file
+from car_ext.config import Config, option_value
 from car_ext.errors import InputError
 from car_ext.values import convert
 
@@ -61,8 +62,8 @@ class Space:
         Raises:
             InputError: no such file, an unknown option or a value that it cannot have.
         """
-        path = find_recipe(name, folder, "--space")
-        content = read_mapping(path)
+        path = yaml_file.find(name, folder, "--space")
+        content = yaml_file.read(path)
         matched = convert(content.pop("matched_strength", False), bool, f"matched_strength in {path}")
         cases = {str(key): value for key, value in content.items() if isinstance(value, dict)}
         options = {key: _values(key, value, f"{key} in {path}") for key, value in content.items() if key not in cases}

@@ -17,7 +17,8 @@ import numpy as np
 
 from car_ext import comparison
 from car_ext.config import Config
-from car_ext.engine import load_data, train
+from car_ext.data import load_data
+from car_ext.engine import train
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.regularizer import CAR

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from pixels import agree
 
-from car_ext.config import Config, parse
+from car_ext.config import Config
 from car_ext.datasets import DataOptions, LazyImages, cifar, load
 from car_ext.datasets.benchmarks import BENCHMARKS, Benchmark
 from car_ext.datasets.lazy import ResizedImages
 from car_ext.engine import train
 from car_ext.errors import InputError
+from car_ext.flags import parse
 
 NAMES = {"cifar10": [f"thing{label}" for label in range(3)], "cifar100": [f"kind{label}" for label in range(4)]}
 

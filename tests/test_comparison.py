@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from car_ext import InputError
-from car_ext.comparison import compare, draw, markdown, table, with_and_without, worst_first
-from car_ext.config import CAROptions, Config, read_methods
+from car_ext.comparison import compare, draw, markdown, read_methods, table, with_and_without, worst_first
+from car_ext.config import CAROptions, Config
+from car_ext.recipe import read_recipe
 
 
 def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
@@ -68,7 +69,7 @@ def test_methods_of_a_file_build_on_one_another(tmp_path):
     job = Config(epochs=3, car=CAROptions(alpha=0.7))
     results = compare(job, read_methods(str(file), tmp_path), [5], tmp_path / "runs", progress=False)
     assert list(results) == ["held", "crt"]
-    held, crt = (Config.from_yaml(tmp_path / "runs" / f"{name}-seed5" / "config.yaml") for name in results)
+    held, crt = (read_recipe(tmp_path / "runs" / f"{name}-seed5" / "config.yaml") for name in results)
     assert (held.car.absent, held.car.alpha, held.seed) == ("hold", 0.7, 5)
     assert (crt.sampler, crt.epochs, crt.seed) == ("class_balanced", 2, 5)
     assert crt.stage2 == str(held.run_dir)

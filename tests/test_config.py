@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from car_ext.config import CAROptions, Config, parse
+from car_ext.config import CAROptions, Config
 from car_ext.errors import InputError
+from car_ext.flags import parse
+from car_ext.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[1] / "train" / "recipes"
 
@@ -57,11 +59,11 @@ def test_a_flag_can_take_an_optional_value_back(write):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_recipes_are_valid_and_found_by_name(name):
-    assert parse(["--config", name], recipes=RECIPES) == Config.from_yaml(RECIPES / f"{name}.yaml")
+    assert parse(["--config", name], recipes=RECIPES) == read_recipe(RECIPES / f"{name}.yaml")
 
 
 def test_the_digits_recipe_is_the_default_job():
-    written = Config.from_yaml(RECIPES / "digits.yaml")
+    written = read_recipe(RECIPES / "digits.yaml")
     assert written.differences(Config(imbalance_ratio=50, augment="none")) == []
 
 

@@ -13,18 +13,21 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.transforms import v2
 
-from car_ext import checkpoint, engine, loader
+from car_ext import checkpoint, loader
 from car_ext.augment.images import image_augmentation
 from car_ext.augment.mix import Mixed
 from car_ext.augment.semantic import semantic_targets
-from car_ext.config import Config, parse
+from car_ext.config import Config
 from car_ext.contrast import ConCutMix, balanced_contrastive, build_contrast, parametric_contrastive
 from car_ext.datasets import Split
-from car_ext.engine import load_run, train
+from car_ext.engine import train
 from car_ext.errors import InputError
+from car_ext.flags import parse
 from car_ext.heads import Cosine
+from car_ext.job import Job
 from car_ext.left_out import LEFT_OUT
 from car_ext.models import Classifier
+from car_ext.network import load_run
 from car_ext.objective import Objective
 from car_ext.registry import methods
 from car_ext.samplers import build_sampler
@@ -439,7 +442,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(name, tmp_path, monkeypatch):
 
 def test_bcl_learns_the_digits(tmp_path):
     plain, contrasted = Config(out=str(tmp_path / "a")), dataclasses.replace(JOBS["bcl"], out=str(tmp_path / "b"))
-    start = [engine._Job(config).model.state_dict() for config in (plain, dataclasses.replace(plain, contrast="bcl"))]
+    start = [Job(config).model.state_dict() for config in (plain, dataclasses.replace(plain, contrast="bcl"))]
     assert all(torch.equal(start[0][key], start[1][key]) for key in start[0])  # the same network to begin with
     assert train(dataclasses.replace(contrasted, epochs=8), progress=False)["overall_accuracy"] > 0.75
 

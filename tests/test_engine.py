@@ -15,11 +15,14 @@ import torch
 import yaml
 from torch import nn
 
-from car_ext import checkpoint, engine, loader, models
+from car_ext import checkpoint, datasets, loader, models, optimizer
 from car_ext.config import Config
+from car_ext.data import load_data
 from car_ext.datasets import Split, load
-from car_ext.engine import load_run, train
+from car_ext.engine import train
 from car_ext.errors import InputError
+from car_ext.network import load_run
+from car_ext.recipe import read_recipe, second_stage
 from car_ext.samplers import build_sampler
 from car_ext.schedule import learning_rate
 
@@ -58,7 +61,7 @@ def doomed(values: dict, moment: str) -> None:
         return wrapper
 
     if kind == "step":
-        engine.learning_rate = dies(learning_rate, lambda *args: True)
+        optimizer.learning_rate = dies(learning_rate, lambda *args: True)
     elif kind == "rename":
         Path.rename = dies(Path.rename, lambda path, target: "checkpoint" in path.name)
     else:
@@ -103,7 +106,7 @@ def test_a_run_folder_holds_everything(finished):
     run = config.run_dir
     names = {path.name for path in run.iterdir()}
     assert names == {"config.yaml", "metrics.jsonl", "findings.npz", "summary.json", "tensorboard", "checkpoint-000004"}
-    assert Config.from_yaml(run / "config.yaml") == config
+    assert read_recipe(run / "config.yaml") == config
     assert json.loads((run / "summary.json").read_text()) == summary
     assert summary["method"] == ("ce+car" if config.regularizer == "car" else "ce")
     assert 0 < summary["train_worst_class_accuracy"] <= 1 or summary["worst_class_ratio"] is None
@@ -164,7 +167,7 @@ def test_resuming_with_other_data_is_refused(finished, tmp_path, monkeypatch):
     copy = dataclasses.replace(config, out=str(tmp_path / "copy"), resume=True)
     shutil.copytree(config.run_dir, copy.run_dir)
     (copy.run_dir / "summary.json").unlink()
-    monkeypatch.setattr(engine.datasets, "load", lambda *args, **options: load("digits", imbalance_ratio=2))
+    monkeypatch.setattr(datasets, "load", lambda *args, **options: load("digits", imbalance_ratio=2))
     with pytest.raises(InputError, match="classes of digits, or how many"):
         train(copy, progress=False)
 
@@ -208,7 +211,7 @@ def test_half_precision_learns_and_resumes(tmp_path, amp):
 def test_a_diverging_run_names_epoch_and_step_and_keeps_its_checkpoint(tmp_path, monkeypatch, regularizer):
     config = dataclasses.replace(JOBS["sgd"], out=str(tmp_path / "run"), clip_grad=None, regularizer=regularizer)
     rate = learning_rate
-    monkeypatch.setattr(engine, "learning_rate", lambda step, *rest: 1e30 if step >= 7 else rate(step, *rest))
+    monkeypatch.setattr(optimizer, "learning_rate", lambda step, *rest: 1e30 if step >= 7 else rate(step, *rest))
     with pytest.raises(InputError, match=r"not finite at epoch 2, step [45]; lower --lr \(0.05\)"):
         train(config, progress=False)
     epoch, tensors, _ = checkpoint.load_latest(config.run_dir)
@@ -293,8 +296,8 @@ def test_augmentation_follows_the_image_size(monkeypatch, size, asked, expected,
     def sized(data, image_size, *rest, **options):
         return dataclasses.replace(load("digits"), image_size=image_size or 8)
 
-    monkeypatch.setattr(engine.datasets, "load", sized)
-    data, seen, augment = engine.load_data(Config(data="photos", img_size=size, augment=asked))
+    monkeypatch.setattr(datasets, "load", sized)
+    data, seen, augment = load_data(Config(data="photos", img_size=size, augment=asked))
     assert (augment, data.image_size, seen) == (expected, stored, size or 8)
 
 
@@ -316,17 +319,17 @@ def test_learning_rate_in_steps():
 
 def test_the_published_staircase_of_ldam():
     config = Config(schedule="step", step_epochs="160,180", step_factor=0.01, epochs=200, lr=0.1, warmup_epochs=5)
-    after = {epoch: engine.rate_of_step(epoch * 7, 7, config) for epoch in (5, 159, 160, 179, 180, 199)}
+    after = {epoch: optimizer.rate_of_step(epoch * 7, 7, config) for epoch in (5, 159, 160, 179, 180, 199)}
     assert list(after.values()) == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5])
-    assert engine.rate_of_step(160 * 7 - 1, 7, config) == 0.1
+    assert optimizer.rate_of_step(160 * 7 - 1, 7, config) == 0.1
 
 
 def test_a_second_stage_takes_no_stairs_from_the_first(tmp_path):
     first = Config(out=str(tmp_path / "first"), epochs=3, schedule="step", step_epochs="2")
     train(first, progress=False)
-    assert Config.second_stage(first.run_dir, {"retrain": "crt"}, "here").drop_epochs == []
+    assert second_stage(first.run_dir, {"retrain": "crt"}, "here").drop_epochs == []
     with pytest.raises(InputError, match="step_epochs is 2, but must rise"):
-        Config.second_stage(first.run_dir, {"epochs": 2}, "here")
+        second_stage(first.run_dir, {"epochs": 2}, "here")
 
 
 def test_a_caller_hears_of_each_epoch_and_can_end_the_run(tmp_path):

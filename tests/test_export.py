@@ -17,11 +17,12 @@ from PIL import Image
 from car_ext import InputError, datasets
 from car_ext.config import Config
 from car_ext.datasets.decode import decode
-from car_ext.engine import load_run, train
+from car_ext.engine import train
 from car_ext.export import FILES, export_run, formats, predict, to_onnx
 from car_ext.export import onnx as onnx_export
 from car_ext.export.quantize import Calibration, training_images
 from car_ext.finished import FinishedRun
+from car_ext.network import load_run
 from car_ext.runtime import OnnxClassifier, TorchClassifier, check_external_data, open_file, working_providers
 
 ONNX = ("fp32", "fp16", "int8")

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from car_ext import InputError, field, registry
-from car_ext.config import Config, parse
+from car_ext.config import Config
 from car_ext.datasets import load
-from car_ext.engine import load_run, train
+from car_ext.engine import train
 from car_ext.export import to_onnx
+from car_ext.flags import parse
 from car_ext.heads import NearestClassMean
+from car_ext.network import load_run
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
 SECOND_STAGE_HEADS = {"ncm", "finished", "lws", "disalign", "tau_norm", "logit_adjusted"}

@@ -16,13 +16,16 @@ FLOORS = [
     ["evaluate", "export", "plan"],
     ["finished"],
     ["engine", "report"],
-    ["runtime", "run_folder", "progress"],
+    ["summary"],
+    ["job"],
+    ["runtime", "run_folder", "progress", "flags", "data", "network", "inference", "optimizer"],
+    ["recipe"],
     ["config", "loader", "models", "objective", "cli", "scores", "findings"],
     ["field"],
     ["contrast"],
     ["losses", "weight_regularizers", "regularizer", "confusion_matrix", "heads", "samplers", "augment", "stage2"],
-    ["datasets", "metrics", "intervals", "gate", "ops", "checkpoint", "registry"],
-    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds", "left_out"],
+    ["datasets", "metrics", "intervals", "gate", "ops", "checkpoint", "registry", "option", "machine"],
+    ["priors", "bounds", "functional", "schedule", "_library", "files", "values", "seeds", "left_out", "yaml_file"],
     ["errors", "_info"],
 ]
 FLOOR = {name: height for height, names in enumerate(reversed(FLOORS)) for name in names}
@@ -39,6 +42,8 @@ TORCH_FREE = [
     "datasets",
     "registry",
     "values",
+    "option",
+    "yaml_file",
     "findings",
 ]
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from pixels import agree
 
-from car_ext.config import parse
 from car_ext.datasets import DataOptions, LazyImages, load
 from car_ext.datasets.list_file import read_list
 from car_ext.datasets.tree import FolderTree
 from car_ext.engine import train
 from car_ext.errors import InputError
 from car_ext.evaluate import evaluate
+from car_ext.flags import parse
 
 FILES = ["train/a/0.png", "train/a/1.png", "train/my dog/a b.png", "train/b/0.png", "val/0.png", "val/1.png"]
 

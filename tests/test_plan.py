@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from car_ext.config import Config, parse
-from car_ext.engine import rate_of_step, train
+from car_ext.config import Config
+from car_ext.engine import train
 from car_ext.errors import InputError
+from car_ext.flags import parse
 from car_ext.models import build_model
+from car_ext.optimizer import rate_of_step
 from car_ext.plan import ClassCounts, activation_bytes, car_bytes, plan
+from car_ext.recipe import second_stage
 from car_ext.regularizer import CAR
 
 TRAIN = Path(__file__).parents[1] / "train"
@@ -116,7 +119,7 @@ def test_a_contrast_sees_two_more_views_and_trains_two_networks():
 
 def test_a_second_stage_trains_its_head_alone(tmp_path):
     train(Config(epochs=1, out=str(tmp_path / "first")), progress=False)
-    found = plan(Config.second_stage(tmp_path / "first", {"retrain": "crt"}, "here"))
+    found = plan(second_stage(tmp_path / "first", {"retrain": "crt"}, "here"))
     assert found.parameters[1] == 128 * 10 + 10
     assert found.memory["optimizer"] == 4 * found.parameters[1]
     assert found.memory["activations"] < 1000 * 64

@@ -9,10 +9,12 @@ import yaml
 
 from car_ext import models, registry
 from car_ext.augment.mix import build_mix
-from car_ext.config import Config, parse
+from car_ext.config import Config
 from car_ext.contrast import build_contrast
 from car_ext.errors import InputError
+from car_ext.flags import parse
 from car_ext.objective import Objective
+from car_ext.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[1] / "train" / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -54,7 +56,7 @@ def test_a_recipe_writes_only_what_differs(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_words_of_a_recipe_exist_and_fit_together(name):
-    config = Config.from_yaml(RECIPES / f"{name}.yaml")
+    config = read_recipe(RECIPES / f"{name}.yaml")
     assert config.model in models._LOCAL or timm.is_model(config.model)
     registry.parse("sampler", config.sampler)
     counts = [50, 20, 10, 5]
@@ -94,7 +96,7 @@ def test_later_bases_win_and_the_file_itself_most(write):
 
 def test_the_same_base_twice_is_no_cycle(write):
     folder = write(a="lr: 0.1\n", b="base: [a]\n", c="base: [a]\n", job="base: [b, c]\n")
-    assert Config.from_yaml(folder / "job.yaml").lr == 0.1
+    assert read_recipe(folder / "job.yaml").lr == 0.1
 
 
 @pytest.mark.parametrize(
@@ -109,5 +111,5 @@ def test_the_same_base_twice_is_no_cycle(write):
 )
 def test_bad_bases_are_named_with_the_fix(write, texts, words):
     with pytest.raises(InputError) as error:
-        Config.from_yaml(write(**texts) / "job.yaml")
+        read_recipe(write(**texts) / "job.yaml")
     assert all(word in str(error.value) for word in words), error.value

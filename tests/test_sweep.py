@@ -15,6 +15,7 @@ from car_ext.config import CAROptions, Config
 from car_ext.datasets import load
 from car_ext.errors import InputError
 from car_ext.priors import spectral_weights
+from car_ext.recipe import read_recipe
 from car_ext.space import Range, Space
 
 optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
@@ -79,7 +80,7 @@ def test_a_grid_is_the_mean_of_its_runs(space, tmp_path):
         scores = [json.loads((folder / "summary.json").read_text())["overall_accuracy"] for folder in runs]
         assert row["overall_accuracy"] == pytest.approx(statistics.mean(scores))
         assert row["overall_accuracy_std"] == pytest.approx(statistics.stdev(scores))
-        assert Config.from_yaml(runs[1] / "config.yaml").car.absent == row["parameters"]["car.absent"]
+        assert read_recipe(runs[1] / "config.yaml").car.absent == row["parameters"]["car.absent"]
     means = [row["overall_accuracy"] for row in table["trials"]]
     assert means == sorted(means, reverse=True)
     assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == table

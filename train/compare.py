@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from car_ext import cli, report
-from car_ext.comparison import compare, draw, markdown, table, with_and_without, worst_first
-from car_ext.config import parse, read_methods
+from car_ext.comparison import compare, draw, markdown, read_methods, table, with_and_without, worst_first
 from car_ext.files import write_json, write_text
+from car_ext.flags import parse
 
 HERE = Path(__file__).parent
 EXAMPLES = """\

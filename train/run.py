@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from car_ext import cli, report
-from car_ext.config import parse
 from car_ext.engine import train
+from car_ext.flags import parse
 from car_ext.plan import plan
 
 EXAMPLES = """\

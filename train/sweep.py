@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from car_ext import cli
-from car_ext.config import parse
+from car_ext.flags import parse
 from car_ext.space import Space
 from car_ext.sweep import SCORES, SEARCHES, markdown, sweep
 
