@@ -76,8 +76,8 @@ def compare(
             job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
             results.setdefault(name, []).append(train(job, progress=progress))
             if name in exported:
-                summary, _ = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
-                results.setdefault(f"{name}, onnxruntime", []).append(summary)
+                scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
+                results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
     return results
 
 
