@@ -2,8 +2,8 @@
 """Compare the evaluation of exported models with the bare loop that only calls them.
 
 Both see the same batches, from memory, and take turns; the share is the bare loop's median time over the evaluation's.
-What the evaluation adds is counting, calibration and logit margins, in a second thread. Images are noise, which costs
-what pictures cost.
+What the evaluation adds is counting, calibration, logit margins and mistakes, in a second thread. Images are noise,
+which costs what pictures cost.
 """
 
 import argparse

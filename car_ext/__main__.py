@@ -1,7 +1,8 @@
 """``python -m car_ext``: versions, what was built and what works here. The first thing to paste into a bug report.
 
 ``python -m car_ext methods`` lists every loss, regularizer, head, sampler, mix and second stage;
-``python -m car_ext report RUN [RUN ...]`` writes an HTML file about one or several runs.
+``python -m car_ext report RUN [RUN ...]`` writes an HTML file about one or several runs;
+``python -m car_ext monitor LOG.jsonl`` writes one about a deployed model over time.
 """
 
 import argparse
@@ -71,14 +72,6 @@ def _methods(file: Path | None) -> int:
     return 0
 
 
-def _report(runs: list[Path], out: Path) -> int:
-    from .report import write
-
-    write(runs, out)
-    print(f"written to {out}")
-    return 0
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m car_ext", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -90,9 +83,19 @@ def main() -> int:
     of_runs = commands.add_parser("report", help="one HTML file about one or several runs, the first compared to")
     of_runs.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="--out folder of a finished training run")
     of_runs.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="(%(default)s)")
+    of_log = commands.add_parser("monitor", help="one HTML file about a deployed model over time")
+    of_log.add_argument("log", type=Path, metavar="LOG.jsonl", help="--log file of examples/monitor.py")
+    of_log.add_argument("--out", type=Path, default=Path("monitor.html"), metavar="FILE.html", help="(%(default)s)")
     arguments = parser.parse_args()
-    if arguments.command == "report":
-        return _report(arguments.runs, arguments.out)
+    if arguments.command in ("report", "monitor"):
+        from . import report
+
+        if arguments.command == "report":
+            report.write(arguments.runs, arguments.out)
+        else:
+            report.write_monitoring(arguments.log, arguments.out)
+        print(f"written to {arguments.out}")
+        return 0
     if arguments.command == "methods":
         return _methods(arguments.write)
     facts = versions()

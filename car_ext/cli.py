@@ -1,8 +1,9 @@
-"""What the command-line scripts share: exit codes and the tables they print."""
+"""What the command-line scripts share: exit codes, the tables they print, and names for both."""
 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -24,7 +25,10 @@ ROWS = {
     "worst-class ratio": "worst_class_ratio",
 }
 
+SPEEDS = ("runs in", "images/s", "ms a batch, p50, p95", "ms an image, p50, p95")
+
 SIDE_BY_SIDE = 4  # so many methods fit beside one another
+EVALUATIONS_SIDE_BY_SIDE = 3  # they have differences and intervals
 BELOW_ONE_ANOTHER = ("overall", "worst class", "rarest three", "many", "medium", "few")
 
 
@@ -79,13 +83,20 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
 
 
 def print_evaluations(summaries_by_name: Mapping[str, Mapping], title: str | None = None) -> None:
-    """Prints scores side by side, in per cent, with their differences to the first column, and speeds.
+    """Prints scores in per cent, with their differences to the first model, and speeds.
+
+    A few models stand side by side with every score; more stand below one another with those that matter most.
 
     Args:
         summaries_by_name: model name to a summary of `evaluate.evaluate_all`.
         title: a line above the table.
     """
-    table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
+    few = len(summaries_by_name) <= EVALUATIONS_SIDE_BY_SIDE
+    (_print_side_by_side if few else _print_below_one_another)(summaries_by_name, _text(title) if title else None)
+
+
+def _print_side_by_side(summaries_by_name: Mapping[str, Mapping], title: Text | None) -> None:
+    table = Table(Column("accuracy in %", no_wrap=True), box=SIMPLE, title=title)
     for name in summaries_by_name:
         table.add_column(_text(name), justify="right", overflow="fold")
     summaries = summaries_by_name.values()
@@ -96,12 +107,37 @@ def print_evaluations(summaries_by_name: Mapping[str, Mapping], title: str | Non
             bounds = [summary["intervals"][key] for summary in summaries]
             table.add_row("  95 % interval", *[_interval(pair) for pair in bounds])
     table.add_section()
-    table.add_row("runs in", *[_text(summary["provider"].removesuffix("ExecutionProvider")) for summary in summaries])
-    table.add_row("images/s", *[f"{summary['images_per_second']:.0f}" for summary in summaries])
-    for calls, row in (("batch", "ms a batch, p50, p95"), ("single", "ms an image, p50, p95")):
-        spent = [summary["latency_ms"][calls] for summary in summaries]
-        table.add_row(row, *[f"{call['p50']:.3g}, {call['p95']:.3g}" for call in spent])
+    for row, *cells in zip(SPEEDS, *map(speeds, summaries), strict=True):
+        table.add_row(row, *map(_text, cells))
     Console().print(table)
+
+
+def _print_below_one_another(summaries_by_name: Mapping[str, Mapping], title: Text | None) -> None:
+    accuracies = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=title)
+    for row in ("overall", "worst class", "95 % interval", "rarest three"):
+        accuracies.add_column(row, justify="right", no_wrap=True, style="bold" if row == "worst class" else None)
+    times = Table(Column("speed", overflow="fold"), box=SIMPLE)
+    for row in SPEEDS:
+        times.add_column(row.replace(", ", "\n", 1), justify="right", no_wrap=row != "runs in")
+    for name, summary in summaries_by_name.items():
+        overall, worst, rarest = (_changed(summary, ROWS[row]) for row in ("overall", "worst class", "rarest three"))
+        bounds = _interval(summary["intervals"]["worst_class_accuracy"])
+        accuracies.add_row(_text(name), overall, worst, bounds, rarest)
+        times.add_row(_text(name), *map(_text, speeds(summary)))
+    Console().print(accuracies, times)
+
+
+def speeds(summary: Mapping) -> list[str]:
+    """What `SPEEDS` names, of a summary of `evaluate.evaluate_all`."""
+    calls = [summary["latency_ms"][kind] for kind in ("batch", "single")]
+    return [
+        summary["provider"].removesuffix("ExecutionProvider"),
+        f"{summary['images_per_second']:.0f}",
+        *(
+            ", ".join(f"{spent[key]:{'.3g' if spent[key] < 1000 else '.0f'}}" for key in ("p50", "p95"))
+            for spent in calls
+        ),
+    ]
 
 
 def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None:
@@ -144,6 +180,16 @@ def _interval(bounds: Sequence[float] | None) -> str:
 def printable(name: str) -> str:
     """A name for a terminal or a page: without control characters, changes of direction or broken Unicode."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """The last part of every path, or as many of the last as tell them all apart."""
+    parts = [Path(path).absolute().parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = [str(Path(*own[-length:])) for own in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def _cell(values: Sequence[float | str | None]) -> Text | str:

@@ -98,8 +98,8 @@ def compare(
             best = max(row["test_overall"] for row in RunFolder(run_dir).read_metrics())
             results.setdefault(name, []).append(summary | {BEST: best})
             if name in exported:
-                summary, _ = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
-                results.setdefault(f"{name}, onnxruntime", []).append(summary)
+                scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
+                results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
     return results
 
 

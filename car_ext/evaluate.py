@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from car_ext import datasets, metrics
 from car_ext.datasets.cache import default_cache_bytes
 from car_ext.errors import InputError
+from car_ext.findings import Findings, Mistakes
 from car_ext.finished import FinishedRun
 from car_ext.gate import differences
 from car_ext.intervals import wilson_interval, worst_class_interval
@@ -30,7 +31,17 @@ SELECTION_BIAS = (
     "interval lies too low for the lowest true accuracy."
 )
 
-Evaluation = tuple[dict[str, Any], np.ndarray]
+
+class Evaluation(NamedTuple):
+    """One model on one test set.
+
+    Attributes:
+        summary: the scores, ready for JSON; see `evaluate_all`.
+        findings: what `car_ext.report` shows besides, the confusion counts among it.
+    """
+
+    summary: dict[str, Any]
+    findings: Findings
 
 
 def evaluate(
@@ -69,10 +80,10 @@ def evaluate_all(
         progress: show a progress bar on a terminal.
 
     Returns:
-        For each model the summary, with the keys of a run's ``summary.json`` (``metrics.summarize``, and ``scores`` as
-        of ``ScoreStatistics.summary``), and the confusion counts (K, K), row = predicted. Besides, the summary has
+        For each model its findings and a summary with the keys of a run's ``summary.json`` (``metrics.summarize``, and
+        ``scores`` as of ``ScoreStatistics.summary``). Besides, the summary has
 
-        - model, data, provider, images, batch_size;
+        - model, format (``Described.format``), data, provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
@@ -99,14 +110,30 @@ def evaluate_all(
             raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
         size = batch_size or default_batch_size(model.image_size)
         try:
-            summary, confusion = _evaluate(model, held_out, data, size, workers, progress)
+            evaluation = _evaluate(model, held_out, data, size, workers, progress)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        summary["model"] = str(path)
+        evaluation.summary["model"] = str(path)
         if evaluations:
-            summary["difference"] = differences(evaluations[0][0], summary)
-        evaluations.append((summary, confusion))
+            evaluation.summary["difference"] = differences(evaluations[0].summary, evaluation.summary)
+        evaluations.append(evaluation)
     return evaluations
+
+
+class Scored(NamedTuple):
+    """What `score` saw.
+
+    Attributes:
+        confusion: (K, K) int64 counts; row = predicted, column = true.
+        statistics: of the logits.
+        mistakes: the wrong predictions.
+        calls: (images, seconds) of each call of the model.
+    """
+
+    confusion: np.ndarray
+    statistics: ScoreStatistics
+    mistakes: Mistakes
+    calls: list[tuple[int, float]]
 
 
 def score(
@@ -114,7 +141,7 @@ def score(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     num_classes: int,
     done: Callable[[int], object] = lambda images: None,
-) -> tuple[np.ndarray, ScoreStatistics, list[tuple[int, float]]]:
+) -> Scored:
     """Run every batch through the model; the counting goes on in another thread meanwhile.
 
     Args:
@@ -123,18 +150,17 @@ def score(
         num_classes: K.
         done: told how many images a call had.
 
-    Returns:
-        The confusion counts (K, K), the score statistics, and (images, seconds) of each call.
-
     Raises:
         InputError: logits that are not finite, or labels outside 0 .. K-1.
     """
-    confusion, statistics = np.zeros((num_classes, num_classes), np.int64), ScoreStatistics(num_classes)
-    calls: list[tuple[int, float]] = []
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    scored = Scored(confusion, ScoreStatistics(num_classes), Mistakes(), [])
 
     def count(logits: np.ndarray, labels: np.ndarray) -> None:
         nonlocal confusion
-        statistics.update(logits, labels)
+        logits = np.asarray(logits, np.float64)  # once for both
+        scored.statistics.update(logits, labels)
+        scored.mistakes.update(logits, labels)
         confusion += metrics.confusion_counts(logits.argmax(axis=1), labels, num_classes)
 
     with ThreadPoolExecutor(1) as pool:
@@ -142,14 +168,14 @@ def score(
         for images, labels in batches:
             start = time.perf_counter()
             logits = model(images)
-            calls.append((len(images), time.perf_counter() - start))
+            scored.calls.append((len(images), time.perf_counter() - start))
             if counted:
                 counted.result()
             counted = pool.submit(count, logits, labels)
             done(len(images))
         if counted:
             counted.result()
-    return confusion, statistics, calls
+    return scored
 
 
 def default_batch_size(image_size: int) -> int:
@@ -169,22 +195,24 @@ def _evaluate(
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)
         known_batches = ((images, known[labels]) for images, labels in batches)
-        confusion, statistics, calls = score(model, known_batches, len(names), bar.update)
+        confusion, statistics, mistakes, calls = score(model, known_batches, len(names), bar.update)
     seconds = [spent for _, spent in calls]
     full = [spent for images, spent in calls if images == batch_size]
     image = centres(split.images, [0], model.image_size)
     summary = metrics.summarize(confusion, model.class_counts, names, model.train_worst_class_accuracy)
-    return {
-        **summary,
+    findings = Findings.collect(confusion, statistics.reliability(), mistakes, split.images)
+    summary |= {
         "scores": statistics.summary(names),
         "intervals": _intervals(confusion, names),
+        "format": model.format,
         "data": held_out.name,
         "provider": model.provider,
         "images": len(split),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": _milliseconds(full), "single": _milliseconds(_single_calls(model, image))},
-    }, confusion
+    }
+    return Evaluation(summary, findings)
 
 
 def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class FinishedRun(Described):
             "car_ext_version": car_ext.__version__,
         }
         self.device = self.classifier.mean.device
-        super().__init__(self.facts, f"torch {self.device.type}")
+        super().__init__(self.facts, f"torch {self.device.type}", "PyTorch")
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

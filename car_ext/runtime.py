@@ -51,9 +51,10 @@ class Described:
             ``image_size`` square.
         train_worst_class_accuracy: fraction, or None if the run was not finished.
         provider: what computes.
+        format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
     """
 
-    def __init__(self, facts: Mapping[str, Any], provider: str) -> None:
+    def __init__(self, facts: Mapping[str, Any], provider: str, format: str) -> None:
         self.class_names: list[str] = facts["class_names"]
         self.class_counts: list[int] = facts["class_counts"]
         self.image_size: int = facts["image_size"]
@@ -61,6 +62,7 @@ class Described:
         self.channels: int = facts["channels"]
         self.train_worst_class_accuracy: float | None = facts["train_worst_class_accuracy"]
         self.provider = provider
+        self.format = format
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -83,7 +85,7 @@ class OnnxClassifier(Described):
 
     def __init__(self, path: str | Path, providers: list[str] | None = None) -> None:
         _check_file(path)
-        check_external_data(Path(path))
+        description = check_external_data(Path(path))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
         try:
@@ -92,7 +94,8 @@ class OnnxClassifier(Described):
             raise InputError(f"{str(path)!r} is not a model onnxruntime can load: {_first_line(error)}") from error
         properties = self.session.get_modelmeta().custom_metadata_map
         with _complete_facts(path):
-            super().__init__({key: json.loads(properties[key]) for key in FACTS}, self.session.get_providers()[0])
+            facts = {key: json.loads(properties[key]) for key in FACTS}
+        super().__init__(facts, self.session.get_providers()[0], _precision(description))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return self.session.run(["logits"], {"images": images})[0]
@@ -116,7 +119,7 @@ class TorchClassifier(Described):
         except Exception as error:  # a zip reader, a parser and a linker, each with exceptions of its own
             raise InputError(f"{str(path)!r} is not a {kind} model PyTorch can load: {_first_line(error)}") from error
         with _complete_facts(path):
-            super().__init__(json.loads(extra[FACTS_FILE]), f"{kind} {self.device}")
+            super().__init__(json.loads(extra[FACTS_FILE]), f"{kind} {self.device}", kind)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -138,8 +141,11 @@ def open_file(path: str | Path) -> Described:
     return RUNTIMES[Path(path).suffix](path)
 
 
-def check_external_data(path: Path) -> None:
+def check_external_data(path: Path) -> onnx.ModelProto:
     """Hold the weights that an ONNX model keeps in other files to files in its own folder.
+
+    Returns:
+        The model without those weights.
 
     Raises:
         InputError: not an ONNX model, or a path that is absolute or leads, links followed, out of the folder.
@@ -158,6 +164,7 @@ def check_external_data(path: Path) -> None:
                     f"{str(path)!r} wants to read {entry.value!r}, outside its folder, for {tensor.name!r}: do not use "
                     "this file; export/to_onnx.py writes relative paths only."
                 )
+    return model
 
 
 def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
@@ -170,6 +177,13 @@ def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
                 yield child
             else:
                 yield from _tensors(child)
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        return "int8"
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    return "float16" if onnx.TensorProto.FLOAT16 in kinds else "float32"
 
 
 def _load_torchscript(path: str | Path, device: str, extra: dict[str, str]) -> torch.nn.Module:

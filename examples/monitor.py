@@ -2,15 +2,17 @@
 
     python examples/monitor.py runs/NAME/model.onnx incoming/ --log monitor.jsonl
 
-Where the folder has a sub-folder a class, as a test set has, the line holds the worst class as well. Needs predict.py
-beside the model, onnxruntime, numpy and pillow; neither torch nor car_ext.
+Where the folder has a sub-folder a class, as a test set has, the line holds accuracies as well. Needs predict.py beside
+the model, onnxruntime, numpy and pillow; neither torch nor car_ext. To see the log, where car_ext is installed:
+
+    python -m car_ext monitor monitor.jsonl
 """
 
 import argparse
 import datetime
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +34,37 @@ def main():
     paths = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in ENDINGS)
     if not paths:
         sys.exit(f"error: no picture in {arguments.folder}")
-    predicted, confidence, hits = [], [], defaultdict(list)
+    names, predicted, confidence = facts["class_names"], [], []
     for start in range(0, len(paths), BATCH_SIZE):
         images = np.stack([predict.read(path, facts) for path in paths[start : start + BATCH_SIZE]])
         probabilities = predict.probabilities(session, images)
-        predicted += [facts["class_names"][label] for label in probabilities.argmax(axis=1)]
+        predicted += [names[label] for label in probabilities.argmax(axis=1)]
         confidence += probabilities.max(axis=1).tolist()
     line = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": str(arguments.model),
         "images": len(paths),
-        "predicted": dict.fromkeys(facts["class_names"], 0) | Counter(predicted),
+        "class_counts": dict(zip(names, facts["class_counts"], strict=True)),  # of training
+        "predicted": dict.fromkeys(names, 0) | Counter(predicted),
         "mean_confidence": float(np.mean(confidence)),
     }
     true = [path.relative_to(arguments.folder).parts[0] for path in paths]
-    if set(true) <= set(facts["class_names"]):
-        for name, label in zip(true, predicted, strict=True):
-            hits[name].append(name == label)
-        accuracy, worst = min((float(np.mean(hits[name])), name) for name in hits)
-        line |= {"worst_class": worst, "worst_class_accuracy": accuracy}
+    if set(true) <= set(names):
+        images, correct = Counter(true), Counter(t for t, p in zip(true, predicted, strict=True) if t == p)
+        accuracies = {name: correct[name] / images[name] for name in sorted(images)}
+        worst = min(accuracies, key=accuracies.get)
+        line |= {
+            "true": images,
+            "correct": correct,
+            "overall_accuracy": correct.total() / len(paths),
+            "per_class_accuracy": accuracies,
+            "worst_class": worst,
+            "worst_class_accuracy": accuracies[worst],
+        }
+    before = arguments.log.read_bytes() if arguments.log.exists() else b""
     with arguments.log.open("a", encoding="utf-8") as log:
+        if before and not before.endswith(b"\n"):  # a line that was interrupted must not take this one with it
+            log.write("\n")
         log.write(json.dumps(line) + "\n")
 
 

@@ -5,10 +5,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from car_ext import cli
+from car_ext import cli, report
 from car_ext.datasets import DataOptions
 from car_ext.errors import InputError
-from car_ext.evaluate import LARGEST_BATCH, evaluate_all
+from car_ext.evaluate import LARGEST_BATCH, Evaluation, evaluate_all
 from car_ext.files import write_json
 from car_ext.gate import EVERY_CLASS, SCORES, broken, parse_gate
 from car_ext.metrics import worst_confusions
@@ -28,6 +28,14 @@ def main() -> int:
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="write the scores here, keys as in summary.json; of several a list"
     )
+    page = parser.add_mutually_exclusive_group()
+    page.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="the HTML report to write (default: evaluation.html by the first model)",
+    )
+    page.add_argument("--no-report", action="store_true", help="write none")
     parser.add_argument(
         "--gate",
         metavar="SCORE=FALL,...",
@@ -47,8 +55,9 @@ def main() -> int:
     for name in ("batch_size", "workers", "worst"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} is {value}, but must be at least 1.")
-    if arguments.json and not arguments.json.absolute().parent.is_dir():
-        raise InputError(f"--json {arguments.json}: its folder does not exist; create it or name another file.")
+    for option, path in (("--json", arguments.json), ("--report", arguments.report)):
+        if path and not path.absolute().parent.is_dir():
+            raise InputError(f"{option} {path}: its folder does not exist; create it or name another file.")
     gate = parse_gate(arguments.gate) if arguments.gate else {}
     if gate and len(arguments.models) < 2:
         raise InputError("--gate compares with the first model: give two or more.")
@@ -60,14 +69,13 @@ def main() -> int:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
     )
-    summaries = [summary for summary, _ in evaluations]
-    names = [Path(model).name for model in arguments.models]
-    columns = names if len(set(names)) == len(names) else arguments.models
-    cli.print_evaluations(dict(zip(columns, summaries, strict=True)), title=f"{summaries[0]['data']}, test images")
+    summaries = [evaluation.summary for evaluation in evaluations]
+    names = cli.short_names(arguments.models)
+    cli.print_evaluations(dict(zip(names, summaries, strict=True)), title=f"{summaries[0]['data']}, test images")
     print(summaries[0]["intervals"]["note"])
-    for summary, confusion in evaluations:
-        names, counts = list(summary["class_counts"]), list(summary["class_counts"].values())
-        worst = worst_confusions(confusion, names, counts, worst=arguments.worst)
+    for summary, findings in evaluations:
+        classes, counts = list(summary["class_counts"]), list(summary["class_counts"].values())
+        worst = worst_confusions(findings.confusion, classes, counts, worst=arguments.worst)
         bounds = summary["intervals"]["per_class_accuracy"]
         cli.print_worst(
             [{**entry, "interval": bounds[entry["class"]]} for entry in worst],
@@ -75,10 +83,30 @@ def main() -> int:
         )
     if arguments.json:
         write_json(arguments.json, summaries if len(summaries) > 1 else summaries[0])
+    if not arguments.no_report:
+        write_report(names, evaluations, arguments.report)
     failures = [f"{s['model']}: {fall}" for s in summaries[1:] for fall in broken(gate, s["difference"])]
     for failure in failures:
         print(f"gate: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def write_report(names: list[str], evaluations: list[Evaluation], path: Path | None) -> None:
+    """To a place of its own choice where none was asked for, which may not be writable: that fails no evaluation."""
+    runs = [
+        report.Run(f"{name} ({summary['format']})", summary, findings)
+        for name, (summary, findings) in zip(names, evaluations, strict=True)
+    ]
+    first = Path(evaluations[0].summary["model"])
+    out = path or (first if first.is_dir() else first.parent) / "evaluation.html"
+    try:
+        report.write(runs, out)
+    except (InputError, OSError) as error:
+        if path:
+            raise
+        print(f"no report written: {error}", file=sys.stderr)
+    else:
+        print(f"report written to {out}")
 
 
 if __name__ == "__main__":

@@ -100,6 +100,44 @@ def test_worst_table(confusion, capsys):
     assert table["[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\"] == ["500", "90.0%", "dog 10%"]
 
 
+def evaluated(number):
+    scores = dict.fromkeys(cli.ROWS.values(), 0.9 - 0.1 * number) | {"worst_class": "a class of some words"}
+    spent = {"p50": 0.01234, "p95": 1234.5}
+    return scores | {
+        "difference": {key: -0.1 * number for key in scores if key != "worst_class"} if number else {},
+        "intervals": {"overall_accuracy": [0.5, 0.65], "worst_class_accuracy": [0.1, 0.25]},
+        "provider": "CUDAExecutionProvider",
+        "images_per_second": 12345.6,
+        "latency_ms": {"batch": spent, "single": spent},
+    }
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("name", ["model.{}.onnx", "runs/a-very-long-name-of-a-run-seed-0/a-long-name.{}.int8.onnx"])
+def test_any_number_of_evaluations_is_readable(count, name, capsys):
+    names = [name.format(number) for number in range(count)]
+    cli.print_evaluations({name: evaluated(number) for number, name in enumerate(names)}, "CIFAR [IR 100]")
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for number in range(count):
+        cell = f"{90 - 10 * number}.0" + (f" (-{10 * number}.0)" if number else "")
+        assert cell in out  # in one piece
+    assert out.count("10.0 to 25.0") == out.count("12346") == count
+    assert out.count("0.0123, 1234") == 2 * count
+    assert out.count("CUDA") == count
+    if count > cli.EVALUATIONS_SIDE_BY_SIDE:
+        cells = [line[: out.splitlines()[3].index("─", 3) + 14].strip() for line in out.splitlines()]
+        folded = "".join(cells)
+        assert all(cell in folded for cell in names)
+
+
+def test_names_are_as_short_as_they_can_be():
+    assert cli.short_names(["runs/a/model.onnx", "runs/a/model.pt"]) == ["model.onnx", "model.pt"]
+    assert cli.short_names(["x/a/model.onnx", "x/b/model.onnx", "c.pt"])[:2] == ["a/model.onnx", "b/model.onnx"]
+    assert cli.short_names(["runs/a/"]) == ["a"]
+    assert cli.short_names(["a.onnx", "./a.onnx"]) == ["a.onnx", "./a.onnx"]  # one file, twice
+
+
 def test_tables_stay_within_the_terminal(confusion, capsys):
     names = ["a" * 120, "b" * 120]
     cli.print_summary({name: summarize(confusion, [500, 5], names) for name in ("CE", "CAR")})

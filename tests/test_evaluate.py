@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Parsed, assert_self_contained
 from PIL import Image
 
 from car_ext import InputError, cli, datasets, evaluate, loader, metrics
@@ -15,8 +16,10 @@ from car_ext.config import Config
 from car_ext.engine import train
 from car_ext.evaluate import default_batch_size, evaluate_all, score
 from car_ext.export import export_run
+from car_ext.findings import Mistakes
 from car_ext.intervals import wilson_interval, worst_class_interval
 from car_ext.loader import read_ahead
+from car_ext.run_folder import RunFolder
 from car_ext.scores import ScoreStatistics
 
 SCRIPTS = Path(__file__).parents[1] / "export"
@@ -39,18 +42,31 @@ def scored(run):
 def test_every_runtime_gives_the_metrics_of_training(run, scored):
     _, training, paths = run
     assert [summary["model"] for summary, _ in scored] == list(map(str, [run[0], *paths.values()]))
-    for summary, confusion in scored:
+    for summary, findings in scored:
         shared = set(training) & set(summary) - {"model", "data", "scores", "worst_class_ratio_same"}
         assert {"overall_accuracy", "worst_class", "worst_class_ratio", "many", "few", "per_class_accuracy"} <= shared
         for key in shared:
             assert summary[key] == training[key], key
-        assert confusion.sum() == summary["images"] == 700
+        assert findings.confusion.sum() == summary["images"] == 700
         for key, value in training["scores"].items():  # of logits, which the runtimes round differently
             assert summary["scores"][key] == pytest.approx(value, rel=1e-4), key
     providers = [summary["provider"].split()[0] for summary, _ in scored]
     assert providers[0] == "torch"
     assert providers[1].endswith("ExecutionProvider")
     assert providers[2:] == ["TorchScript", "torch.export"]
+    assert [summary["format"] for summary, _ in scored] == ["PyTorch", "float32", "TorchScript", "torch.export"]
+
+
+def test_every_runtime_finds_what_training_found(run, scored):
+    trained = RunFolder(run[0]).read_findings()
+    assert len(trained.examples)
+    for _, findings in scored:
+        assert (findings.confusion == trained.confusion).all()
+        for key in ("image", "true", "predicted"):
+            assert findings.examples[key].tolist() == trained.examples[key].tolist()
+        assert (findings.thumbnails == trained.thumbnails).all()
+        np.testing.assert_allclose(findings.examples["confidence"], trained.examples["confidence"], rtol=1e-4)
+        np.testing.assert_allclose(findings.reliability["accuracy"], trained.reliability["accuracy"])
 
 
 def test_differences_are_to_the_first(scored):
@@ -62,8 +78,8 @@ def test_differences_are_to_the_first(scored):
 
 
 def test_intervals_and_speeds(scored):
-    for summary, confusion in scored:
-        bounds = summary["intervals"]
+    for summary, findings in scored:
+        bounds, confusion = summary["intervals"], findings.confusion
         low, high = wilson_interval(np.diag(confusion), confusion.sum(axis=0))
         assert bounds["per_class_accuracy"]["3"] == [low[3], high[3]]
         assert bounds["overall_accuracy"] == [*wilson_interval(np.trace(confusion), confusion.sum())]
@@ -79,11 +95,13 @@ def test_counting_beside_the_model_counts_the_same():
     random = np.random.default_rng(0)
     batches = [(random.normal(size=(size, 4)), random.integers(0, 4, size)) for size in (5, 5, 3)]
     told = []
-    confusion, statistics, calls = score(lambda images: 2 * images, batches, 4, told.append)
-    together = ScoreStatistics(4)
+    confusion, statistics, mistakes, calls = score(lambda images: 2 * images, batches, 4, told.append)
+    together, wrong = ScoreStatistics(4), Mistakes()
     for images, labels in batches:
         together.update(2 * images, labels)
+        wrong.update(2 * images, labels)
     assert statistics.summary() == together.summary()
+    assert mistakes.worth_showing(confusion).tolist() == wrong.worth_showing(confusion).tolist() != []
     everything, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     assert (confusion == metrics.confusion_counts(everything.argmax(axis=1), labels, 4)).all()
     assert told == [images for images, _ in calls] == [5, 5, 3]
@@ -190,10 +208,14 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
     shown = capsys.readouterr().out
     for word in ("worst class", "confused with", "95 % interval", "images/s", "p95", "too low"):
         assert word in shown
+    assert f"report written to {tmp_path / 'evaluation.html'}" in shown.replace("\n", "")
+    page = Parsed((tmp_path / "evaluation.html").read_text(encoding="utf-8"))
+    assert_self_contained(page)
+    assert "Report: model.pt (TorchScript)" in page.text
     assert json.loads((tmp_path / "s.json").read_text())["per_class_accuracy"] == training["per_class_accuracy"]
 
     models = [out, tmp_path / "model.pt2", tmp_path / "la.pt2"]
-    arguments = (*models, "--data", "digits", "--json", tmp_path / "s.json", "--batch-size", "100")
+    arguments = (*models, "--data", "digits", "--json", tmp_path / "s.json", "--batch-size", "100", "--no-report")
     assert script("evaluate.py", *arguments, "--gate", "class=1") == 0
     assert script("evaluate.py", *arguments[1:], "--gate", "class=0") == 1
     told = capsys.readouterr().err
@@ -203,6 +225,40 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
     assert fallen
     assert all(f"{name!r} by 0." in told for name in fallen)
     assert same["batch_size"] == 100
+
+
+@pytest.fixture(scope="module")
+def both(run, tmp_path_factory):
+    """A run and its int8 file, by the script's own path."""
+    folder = tmp_path_factory.mktemp("both")
+    export_run(run[0], ["int8"], folder)
+    return run[0], folder / "model.int8.onnx"
+
+
+def test_a_report_of_all_that_was_scored(both, script, visit, capsys, tmp_path):
+    out = tmp_path / "page.html"
+    assert script("evaluate.py", *both, "--data", "digits", "--report", out) == 0
+    assert f"report written to {out}" in capsys.readouterr().out.replace("\n", "")
+    assert not [*both[0].glob("evaluation.html"), *both[1].parent.glob("*.html")]
+    page = visit(out)
+    titles = page.locator("h1, h2").all_inner_texts()
+    assert titles[0] == "Report: ce (PyTorch) against model.int8.onnx (int8)"
+    assert titles[1:] == ["Scores", "Classes", "Confusions", "Calibration", "Spectrum", "Setup"]  # and no training
+    assert page.locator("#confusions img").count() > 8
+    speeds = page.locator("table", has=page.locator("caption", has_text="Speed")).inner_text()
+    assert "ms a batch, p50, p95" in speeds
+    assert "points against ce (PyTorch)" in page.locator(".lead").nth(1).inner_text()
+    page.locator("html[data-shown='6']").wait_for(state="attached")  # classes, groups, 2 matrices, bins, spectrum
+
+
+def test_a_place_that_takes_no_report_fails_no_evaluation(both, script, capsys):
+    taken = both[1].parent / "evaluation.html"
+    taken.mkdir()
+    arguments = (both[1], both[0], "--data", "digits")
+    assert script("evaluate.py", *arguments, "--gate", "overall=1") == 0
+    assert "no report written: " in capsys.readouterr().err
+    assert script("evaluate.py", *arguments, "--report", taken) == 2
+    taken.rmdir()
 
 
 @pytest.mark.parametrize(
@@ -216,6 +272,7 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
         ("evaluate.py", ["MODEL", "--data", "digit"], "did you mean 'digits'"),
         ("evaluate.py", ["MODEL", "MODEL", "--data", "digits"], "each once"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--json", "no/such/s.json"], "its folder does not exist"),
+        ("evaluate.py", ["MODEL", "--data", "digits", "--report", "no/such/r.html"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--gate", "worst=0"], "give two or more"),
         ("evaluate.py", ["MODEL", "RUN", "--data", "digits", "--gate", "worst"], "--gate worst"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--batch-size", "0"], "--batch-size is 0"),

@@ -14,7 +14,7 @@ import torch
 from onnxscript import ir
 from PIL import Image
 
-from car_ext import InputError, datasets
+from car_ext import InputError, datasets, report
 from car_ext.config import Config
 from car_ext.datasets.decode import decode
 from car_ext.engine import train
@@ -23,6 +23,7 @@ from car_ext.export import onnx as onnx_export
 from car_ext.export.quantize import Calibration, training_images
 from car_ext.finished import FinishedRun
 from car_ext.network import load_run
+from car_ext.report.log import Log
 from car_ext.runtime import OnnxClassifier, TorchClassifier, check_external_data, open_file, working_providers
 
 ONNX = ("fp32", "fp16", "int8")
@@ -59,6 +60,8 @@ def test_every_format_gives_pytorchs_logits_and_says_what_it_is(name, run, digit
     assert model.class_counts == digits.class_counts.tolist()
     assert (model.image_size, model.stored_size, model.channels) == (8, 8, 1)
     assert model.train_worst_class_accuracy == summary["train_worst_class_accuracy"]
+    kinds = {"fp32": "float32", "fp16": "float16", "torchscript": "TorchScript", "pt2": "torch.export"}
+    assert model.format == kinds.get(name, name)
     assert not [entry for entry in out.iterdir() if entry.name.startswith(".")]
 
 
@@ -374,7 +377,20 @@ def test_monitoring_logs_a_line_a_run(run, digits, folder_of_digits, tmp_path):
     accuracies = {name: np.mean(predicted[digits.test.targets[chosen] == int(name)] == int(name)) for name in "09"}
     assert labelled["worst_class_accuracy"] == pytest.approx(min(accuracies.values()))
     assert labelled["worst_class"] == min(accuracies, key=lambda name: (accuracies[name], name))
+    assert labelled["per_class_accuracy"] == pytest.approx(accuracies)
+    assert labelled["overall_accuracy"] == pytest.approx(np.mean(predicted == digits.test.targets[chosen]))
     assert (bare["images"], "worst_class" in bare) == (3, False)
+
+    log.write_text(log.read_text()[:-9])  # interrupted
+    without_car_ext(MONITOR, paths["fp32"], folder_of_digits, "--log", log)
+    whole, _, again = log.read_text().splitlines()
+    assert json.loads(again) | {"time": ""} == json.loads(whole) | {"time": ""}
+    log.write_text(f"{whole}\n{again}\n")
+    report.write_monitoring(log, tmp_path / "page.html")
+    read = Log.read(log)
+    assert read.class_counts == dict(zip(map(str, range(10)), digits.class_counts.tolist(), strict=True))
+    assert read.true.sum(axis=0).tolist() == [6, 0, 0, 0, 0, 0, 0, 0, 0, 6]
+    assert read.correct[0, [0, 9]].tolist() == [round(3 * accuracies["0"]), round(3 * accuracies["9"])]
 
 
 def test_a_predict_that_is_not_ours_is_left_alone(run, tmp_path):

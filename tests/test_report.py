@@ -1,18 +1,15 @@
 """The report: what it says, that nothing in it came from elsewhere or runs by itself, and a browser that opens it."""
 
-import base64
-import hashlib
 import itertools
-import json
 import re
 import runpy
 import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import HOSTILE, Parsed, assert_self_contained
 
 from car_ext import InputError, __main__
 from car_ext.findings import Findings, Mistakes
@@ -22,17 +19,6 @@ from car_ext.report import Run, write
 from car_ext.report.order import clustered
 from car_ext.report.runs import arranged
 from car_ext.scores import ScoreStatistics
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "\"&'",
-    "</script><img src=http://example.org/x.png onerror=alert(1)>",
-    "$$\\frac{1}{2}$$",
-    "{{ 7 * 7 }}",
-    "back\u202ewards\x00\ud800",
-    "javascript:alert(1)",
-    "@{name}",
-]
 
 
 def made(classes=4, images=400, name="ce", names=None, seed=0, skill=2.0, history=8, **more) -> dict:
@@ -58,54 +44,10 @@ def made(classes=4, images=400, name="ce", names=None, seed=0, skill=2.0, histor
     return {"name": name, "summary": summary | more, "findings": findings, "history": rows}
 
 
-class Parsed(HTMLParser):
-    """Every tag with its attributes, the text outside scripts, and the scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags, self.words, self.scripts, self.styles, self._within = [], [], [], [], None
-        self.feed(text)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self._within = self.tags[-1]
-
-    def handle_endtag(self, tag):
-        self._within = None
-
-    def handle_data(self, data):
-        tag, attributes = self._within or ("", {})
-        if tag == "script":
-            self.scripts.append((attributes, data))
-        else:
-            (self.styles if tag == "style" else self.words).append(data)
-
-
 def report(runs, tmp_path) -> tuple[str, Parsed]:
     write(runs, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     return text, Parsed(text)
-
-
-def assert_self_contained(page: Parsed):
-    for tag, attributes in page.tags:
-        assert tag not in ("link", "iframe", "object", "embed", "base", "form", "video", "audio")
-        for key in ("src", "href", "srcset", "data", "action", "poster", "xlink:href", "style", "ping"):
-            value = attributes.get(key)
-            assert value is None or value.startswith(("#", "data:image/png;base64,", "--run:")), (tag, key, value)
-        assert not [key for key in attributes if key.startswith("on")]
-    assert not re.search(r"url\(|@import|expression\(", "".join(page.styles))
-    (policy,) = [a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    run = [text for attributes, text in page.scripts if attributes.get("type") != "application/json"]
-    hashes = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run}
-    assert hashes == set(re.findall("'sha256-([^']*)'", policy))
-    assert len(run) == 2
-    for attributes, text in page.scripts:
-        if attributes.get("type") == "application/json":
-            json.loads(text)
-            assert "<" not in text
 
 
 def test_numbers_tables_and_figures_are_there(tmp_path):
@@ -304,23 +246,6 @@ def test_a_damaged_run_says_which(trained, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    where = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if where is None:
-        pytest.skip("THE REPORT WAS NOT OPENED IN A BROWSER: no chromium here; apt-get install chromium")
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="THE REPORT WAS NOT OPENED IN A BROWSER: pip install playwright"
-    )
-    options = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=where, args=[f"--{option}" for option in (*options.split(), "disable-sync")]
-        )
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
 def hostile_report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     write([made(8, names=HOSTILE, name=HOSTILE[0]), made(8, names=HOSTILE, name="car", seed=1, skill=3.0)], path)
@@ -328,26 +253,8 @@ def hostile_report(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(browser, hostile_report):
-    """Opens the report in a context of its own; whatever the page complains about or asks for fails the test."""
-    contexts, wrong = [], []
-
-    def open_page(**options):
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: wrong.append(request.url) if request.url[:5] not in allowed else None)
-        page.goto(hostile_report.as_uri())
-        page.wait_for_selector("html[data-shown]", state="attached")
-        return page
-
-    allowed = ("file:", "data:", "blob:")
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not wrong
+def opened(visit, hostile_report):
+    return lambda **options: visit(hostile_report, **options)
 
 
 def test_zoom_by_button_and_key(opened):

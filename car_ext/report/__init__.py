@@ -1,4 +1,4 @@
-"""The report of one or several runs: a single HTML file that needs no network, for a browser, a phone or paper."""
+"""Reports, each a single HTML file that needs no network: of one or several runs, and of a deployed model over time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from car_ext.errors import InputError
 from car_ext.files import write_text
 from car_ext.report.runs import Run, arranged
 
-__all__ = ["Run", "write"]
+__all__ = ["Run", "write", "write_monitoring"]
 
 
 def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path) -> None:
@@ -19,7 +19,8 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
 
     Args:
         runs: each the folder of a finished run, a :class:`Run`, or a mapping with its fields, of which ``name`` and
-            ``summary`` are needed: {"name": "onnxruntime", "summary": evaluate(...)[0]}. What is not given is left out.
+            ``summary`` are needed; what is not given is left out. An :class:`car_ext.evaluate.Evaluation` fits:
+            ``Run("onnxruntime", *evaluation)``.
         out: the file to write, replaced if it exists.
 
     Raises:
@@ -29,9 +30,7 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
     # Bokeh takes half a second to import: only those who want a report wait for it.
     from car_ext.report.page import render
 
-    out = Path(out)
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: its folder does not exist; create it or name another file.")
+    out = _writable(out)
     if not runs:
         raise InputError("no run to report; give the --out folder of at least one training run.")
     read = [_run(run) for run in runs]
@@ -42,6 +41,33 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
                 "or a report to each."
             )
     write_text(out, render(arranged(read)))
+
+
+def write_monitoring(log: str | Path, out: str | Path) -> None:
+    """Writes the page of a log of ``examples/monitor.py``, with the same policy as `write`.
+
+    Args:
+        log: a line of JSON for each batch of pictures: "time" (ISO 8601), "model", "predicted" (class name to images),
+            "mean_confidence", and where they are known "class_counts" (class name to training images), and of a batch
+            with labels "true" and "correct" (class name to images, and to those recognised). Other keys are left alone.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: no log, a line of another kind, or an ``out`` whose folder does not exist. A last line that was
+            interrupted is left out, and the page says so.
+    """
+    from car_ext.report.log import Log
+    from car_ext.report.monitoring import render
+
+    out, log = _writable(out), Path(log)
+    write_text(out, render(Log.read(log), log.name))
+
+
+def _writable(out: str | Path) -> Path:
+    out = Path(out)
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: its folder does not exist; create it or name another file.")
+    return out
 
 
 def _run(run: Run | Mapping[str, Any] | str | Path) -> Run:

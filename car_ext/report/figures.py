@@ -58,7 +58,7 @@ def accuracy_by_count(runs: Sequence[Run]) -> figure:
     named = len(runs) == 1 and len(runs[0].class_names) <= NAMED
     # To the right of the last point there must be room for its name.
     room = (counts.max() / counts.min()) ** 0.15 if named else 1
-    plot = _figure(
+    plot = empty(
         "training images of the class",
         "test accuracy, %",
         (counts.min() / 1.4, counts.max() * 1.4 * room),
@@ -79,7 +79,7 @@ def accuracy_by_count(runs: Sequence[Run]) -> figure:
             "x": run.class_counts[tested] * 1.035 ** (number - (len(runs) - 1) / 2),
             "y": 100 * run.accuracies[tested],
             "name": np.array(run.class_names, object)[tested],
-            "short": np.array([_short(name) for name in run.class_names], object)[tested],
+            "short": np.array([short(name) for name in run.class_names], object)[tested],
             "count": run.class_counts[tested],
         }
         rows = [("class", "@name"), ("training images", "@count"), ("accuracy", "@y{0.0} %")]
@@ -95,7 +95,7 @@ def accuracy_by_count(runs: Sequence[Run]) -> figure:
         points = plot.scatter(
             "x", "y", source=source, marker=marker, size=size, color=colour, fill_alpha=0.75, line_alpha=0.9
         )
-        _hover(plot, points, rows, run if len(runs) > 1 else None)
+        hover(plot, points, rows, run if len(runs) > 1 else None)
     if named:
         plot.text("x", "y", text="short", source=source, x_offset=9, y_offset=-4, text_font_size="12px", name=INK)
     return plot
@@ -103,7 +103,7 @@ def accuracy_by_count(runs: Sequence[Run]) -> figure:
 
 def bars(runs: Sequence[Run], groups: Sequence[str], values: np.ndarray, low: np.ndarray, high: np.ndarray) -> figure:
     """Accuracies of groups of classes, a bar for each run; (R, G) fractions, NaN where undefined."""
-    plot = _figure("", "test accuracy, %", (-0.6, len(groups) - 0.4), (0, 104), height=340)
+    plot = empty("", "test accuracy, %", (-0.6, len(groups) - 0.4), (0, 104), height=340)
     plot.xgrid.visible = False
     plot.xaxis.ticker = FixedTicker(ticks=[*range(len(groups))])
     plot.xaxis.major_label_overrides = {at: PlainText(text=group) for at, group in enumerate(groups)}
@@ -123,7 +123,7 @@ def bars(runs: Sequence[Run], groups: Sequence[str], values: np.ndarray, low: np
         rows = [("accuracy", "@y{0.0} %")]
         if not np.isnan(low[number]).all():
             rows.append(("95 % interval", "@low{0.0} to @high{0.0} %"))
-        _hover(plot, drawn, [("of", "@group"), *rows], run if len(runs) > 1 else None)
+        hover(plot, drawn, [("of", "@group"), *rows], run if len(runs) > 1 else None)
     return plot
 
 
@@ -139,21 +139,19 @@ def confusion_matrix(run: Run, order: np.ndarray) -> figure:
     counts = confusion[predicted, true]
     share = counts / run.test_counts[true]
     names = np.array(run.class_names, object)
-    plot = _figure(
-        "true class", "predicted class", (-0.5, classes - 0.5), (classes - 0.5, -0.5), height=560, zooms=True
-    )
+    plot = empty("true class", "predicted class", (-0.5, classes - 0.5), (classes - 0.5, -0.5), height=560, zooms=True)
     plot.update(aspect_ratio=1, max_width=720, height=None)
     plot.grid.visible = False
     for axis in plot.axis:
         if classes <= NAMED:
             axis.ticker = FixedTicker(ticks=[*range(classes)])
             axis.major_label_overrides = {
-                place: PlainText(text=_short(names[label])) for place, label in enumerate(order)
+                place: PlainText(text=short(names[label])) for place, label in enumerate(order)
             }
         else:
             axis.major_label_text_font_size = "0px"
             axis.major_tick_line_color = None
-    if classes <= NAMED and classes * max(len(_short(name)) for name in names) > 40:
+    if classes <= NAMED and classes * max(len(short(name)) for name in names) > 40:
         plot.xaxis.major_label_orientation = "vertical"
     colours = np.where(predicted == true, RIGHT, WRONG).astype(object)
     source = ColumnDataSource(
@@ -192,7 +190,7 @@ def confusion_matrix(run: Run, order: np.ndarray) -> figure:
             name=INK,
         )
     rows = [("true", "@true"), ("predicted", "@predicted"), ("images", "@count"), ("of the class", "@share{0.0} %")]
-    _hover(plot, cells, rows)
+    hover(plot, cells, rows)
     return plot
 
 
@@ -210,20 +208,20 @@ def curves(runs: Sequence[Run], keys: Sequence[tuple[str, str]], label: str, sca
     last = max(epochs[-1] for *_, epochs, _ in lines)
     finite = np.concatenate([values[np.isfinite(values)] for *_, values in lines])
     top = 104 if scale == 100 else 1.05 * max(finite.max(), 1e-9)
-    plot = _figure("epoch", label, (1 - 0.01 * last, last * 1.01), (min(0, 1.05 * finite.min()), top), height=300)
+    plot = empty("epoch", label, (1 - 0.01 * last, last * 1.01), (min(0, 1.05 * finite.min()), top), height=300)
     for run, key, dash, epochs, values in lines:
         source = ColumnDataSource({"epoch": epochs, "value": values})
         colour, marker = look(run)
         plot.line("epoch", "value", source=source, color=colour, line_width=2, line_dash=dash)
         points = plot.scatter("epoch", "value", source=source, marker=marker, color=colour, size=5 if last < 30 else 2)
         rows = [("epoch", "@epoch"), (key.removeprefix("test_").replace("_", " "), "@value{0.000}")]
-        _hover(plot, points, rows, run if len(runs) > 1 else None)
+        hover(plot, points, rows, run if len(runs) > 1 else None)
     return plot
 
 
 def reliability(runs: Sequence[Run]) -> figure:
     """Accuracy against confidence, bin by bin; faint bars are each bin's part of the images."""
-    plot = _figure("confidence, %", "test accuracy, %", (0, 100), (-2, 104), height=340)
+    plot = empty("confidence, %", "test accuracy, %", (0, 100), (-2, 104), height=340)
     plot.segment(0, 0, 100, 100, line_dash="dashed", line_alpha=0.6, name=INK)
     for run in runs:
         bins = run.findings.reliability
@@ -244,7 +242,7 @@ def reliability(runs: Sequence[Run]) -> figure:
         plot.line("confidence", "accuracy", source=source, color=colour, line_width=2)
         points = plot.scatter("confidence", "accuracy", source=source, marker=marker, size=8, color=colour)
         rows = [("confidence", "@confidence{0.0} %"), ("accuracy", "@accuracy{0.0} %"), ("images", "@count")]
-        _hover(plot, points, rows, run if len(runs) > 1 else None)
+        hover(plot, points, rows, run if len(runs) > 1 else None)
     return plot
 
 
@@ -259,20 +257,19 @@ def spectrum(runs: Sequence[Run]) -> tuple[figure, list[tuple[np.ndarray, np.nda
     ]
     top = max(float(array.max()) for pair in values for array in pair)
     many = len(values[0][0])
-    plot = _figure(
-        "number of the singular value", "singular value", (0.5, many + 0.5), (0, 1.06 * top or 1), height=300
-    )
+    plot = empty("number of the singular value", "singular value", (0.5, many + 0.5), (0, 1.06 * top or 1), height=300)
     for run, pair in zip(runs, values, strict=True):
         for array, dash, what in zip(pair, ("solid", "dashed"), ("plain", "weighted"), strict=True):
             source = ColumnDataSource({"number": np.arange(1, many + 1), "value": array})
             colour, marker = look(run)
             plot.line("number", "value", source=source, color=colour, line_dash=dash, line_width=2)
             points = plot.scatter("number", "value", source=source, color=colour, marker=marker, size=6)
-            _hover(plot, points, [("number", "@number"), (what, "@value{0.000}")], run if len(runs) > 1 else None)
+            hover(plot, points, [("number", "@number"), (what, "@value{0.000}")], run if len(runs) > 1 else None)
     return plot, values
 
 
-def _figure(x_label: str, y_label: str, x: tuple, y: tuple, height: int, zooms: bool = False, **options) -> figure:
+def empty(x_label: str, y_label: str, x: tuple, y: tuple, height: int, zooms: bool = False, **options) -> figure:
+    """Axes without anything in them, in the page's colours."""
     plot = figure(
         x_range=Range1d(*map(float, x), bounds="auto"),
         y_range=Range1d(*map(float, y), bounds="auto"),
@@ -295,7 +292,7 @@ def _figure(x_label: str, y_label: str, x: tuple, y: tuple, height: int, zooms: 
     return plot
 
 
-def _hover(plot: figure, renderer, rows: list[tuple[str, str]], run: Run | None = None) -> None:
+def hover(plot: figure, renderer, rows: list[tuple[str, str]], run: Run | None = None) -> None:
     """What shows when pointed at. Bokeh escapes the values of columns, so the name of a run is one as well."""
     if run:
         renderer.data_source.data["run"] = [run.name] * len(next(iter(renderer.data_source.data.values())))
@@ -305,5 +302,5 @@ def _hover(plot: figure, renderer, rows: list[tuple[str, str]], run: Run | None 
     plot.add_tools(HoverTool(renderers=[renderer], tooltips=shown, point_policy="snap_to_data"))
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     return name if len(name) <= 12 else f"{name[:11]}…"

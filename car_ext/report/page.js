@@ -3,7 +3,7 @@
 {
   const touch = matchMedia("(pointer: coarse)").matches;
   const page = document.documentElement;
-  const setup = document.querySelector("#setup details");
+  const forPaper = document.querySelectorAll("details[data-paper]");
   const views = new Map();
 
   // Glyphs, unlike axes, take no colour from CSS.
@@ -100,7 +100,7 @@
   // On paper a figure is a drawing of any width in dark ink, made at the moment of printing.
   function print() {
     page.classList.add("printing");
-    setup.open = true;
+    for (const details of forPaper) details.open = true;
     paint();
     for (const [id, view] of views) {
       const drawing = new DOMParser().parseFromString(view.export("svg").ctx.get_serialized_svg(true), "image/svg+xml");
@@ -114,7 +114,7 @@
   }
   function printed() {
     page.classList.remove("printing");
-    setup.open = false;
+    for (const details of forPaper) details.open = false;
     document.querySelectorAll(".plot > svg").forEach((svg) => svg.remove());
     paint();
   }

@@ -1,45 +1,20 @@
-"""The page: what stands where, and in which words."""
+"""The page of runs: what stands where, and in which words."""
 
 import base64
-import hashlib
 import io
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
 from bokeh.embed import json_item
-from bokeh.resources import Resources
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
-from car_ext import __version__
 from car_ext.cli import printable
 from car_ext.findings import MOST_CONFIDENT
 from car_ext.report import figures, tables
+from car_ext.report.frame import Figure, Line, page
 from car_ext.report.order import clustered
 from car_ext.report.runs import Run
-from car_ext.report.tables import Table
-
-
-class Line(NamedTuple):
-    """An entry of a legend."""
-
-    text: str
-    colour: str
-    kind: str = "solid"  # or dashed, area, or the name of a marker
-
-
-class Figure(NamedTuple):
-    title: str
-    describes: str  # what a screen reader says in its place
-    plot: dict[str, Any]  # for Bokeh
-    caption: str
-    tables: Sequence[Table]
-    legend: Sequence[Line] = ()
-    zooms: bool = False
-    square: bool = False
 
 
 class Picture(NamedTuple):
@@ -53,29 +28,16 @@ class Picture(NamedTuple):
 
 def render(runs: Sequence[Run]) -> str:
     """The page as one text; runs have names of their own and the same classes."""
-    environment = Environment(
-        loader=PackageLoader("car_ext.report", ""),
-        autoescape=True,
-        finalize=_joined,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Bokeh's documents name a model where they first hold it: the order matters.
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    scripts = [Markup(text) for text in (_library(), _own("page.js"))]
     with_findings = [run for run in runs if run.findings]
-    return environment.get_template("page.html").render(
-        title=f"Report: {' against '.join(run.name for run in runs[:3])}{' and more' if len(runs) > 3 else ''}",
-        data=_data(runs),
+    return page(
+        "page.html",
+        f"Report: {' against '.join(run.name for run in runs[:3])}{' and more' if len(runs) > 3 else ''}",
+        _data(runs),
+        _sections(runs),
         several=len(runs) > 1,
-        sections=_sections(runs),
-        version=__version__,
-        style=Markup(_own("page.css")),
-        scripts=scripts,
-        policy=_policy(scripts),
         leads=[_lead(run, runs[0]) for run in runs],
         scores=tables.scores(runs),
+        speeds=tables.speeds(runs),
         accuracies=_accuracies(runs),
         groups=_groups(runs),
         changes=[table for run in runs[1:] if (table := tables.changes(run, runs[0]))],
@@ -91,11 +53,6 @@ def render(runs: Sequence[Run]) -> str:
     )
 
 
-def _joined(value: Any) -> Any:
-    """No line ends between a number and its per cent sign; Markup, such as a script, stays as it is."""
-    return value.replace(" %", "\N{NO-BREAK SPACE}%") if type(value) is str else value
-
-
 def _data(runs: Sequence[Run]) -> str:
     """What the runs were trained and tested on."""
     names = dict.fromkeys(printable(str(run.summary["data"])) for run in runs if run.summary.get("data"))
@@ -105,11 +62,11 @@ def _data(runs: Sequence[Run]) -> str:
     )
 
 
-def _sections(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _sections(runs: Sequence[Run]) -> list[str]:
     found, trained = any(run.findings for run in runs), any(run.history for run in runs)
     present = {"confusions": found, "training": trained, "calibration": found, "spectrum": found}
     names = ("scores", "classes", "confusions", "training", "calibration", "spectrum", "setup")
-    return [(name, name.capitalize()) for name in names if present.get(name, True)]
+    return [name for name in names if present.get(name, True)]
 
 
 def _lead(run: Run, first: Run) -> dict[str, Any]:
@@ -337,19 +294,3 @@ def _spectrum(runs: Sequence[Run], found: Sequence[Run]) -> Figure | None:
 def _legend(runs: Sequence[Run], shown: Sequence[Run]) -> list[Line]:
     """Of points and lines; a report of one run needs none."""
     return [Line(run.name, *figures.look(run)) for run in shown] if len(runs) > 1 else []
-
-
-def _library() -> str:
-    """Bokeh's script without what a page of figures does not use."""
-    return Resources(mode="inline", components=["bokeh"]).js_raw[0]
-
-
-def _own(name: str) -> str:
-    return (files("car_ext.report") / name).read_text(encoding="utf-8")
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """What the browser may do for this page: run these scripts, and load nothing."""
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"

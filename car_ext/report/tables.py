@@ -5,13 +5,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from car_ext.cli import percent, printable
+from car_ext.cli import SPEEDS, percent, printable
+from car_ext.cli import speeds as measured
 from car_ext.findings import IMAGES_PER_PAIR, PAIRS, confused_pairs
 from car_ext.priors import shot_groups
 from car_ext.report.runs import Run
 
 LONGEST = 2000  # rows
-MADE = ("model", "provider", "images", "parameters", "seconds", "augment", "amp")  # of the summary, beside the options
+MADE = (
+    "model",
+    "format",
+    "provider",
+    "images",
+    "batch_size",
+    "parameters",
+    "seconds",
+    "augment",
+    "amp",
+)  # of the summary, beside the options
 SCORES = (  # key of the summary, what it is called, whether it is a fraction, whether more of it is better
     ("overall_accuracy", "overall accuracy", True, True),
     ("balanced_accuracy", "balanced accuracy (mean over the classes)", True, True),
@@ -78,6 +89,12 @@ def scores(runs: Sequence[Run]) -> Table:
             rows.append(["which class that is", "", *worst])
     caption = "Scores on the test images" + (f"; small: points above or below {runs[0].name}" if len(runs) > 1 else "")
     return Table(caption, ["", "better if", *(run.name for run in runs)], rows, frozenset([1]))
+
+
+def speeds(runs: Sequence[Run]) -> Table | None:
+    """Of the runs that are evaluations; None where none is."""
+    rows = [[run.name, *measured(run.summary)] for run in runs if "latency_ms" in run.summary]
+    return Table("Speed of the model's calls", ["", *SPEEDS], rows, frozenset([1])) if rows else None
 
 
 def worst_name(run: Run) -> str:
