@@ -113,10 +113,10 @@ def _print_side_by_side(summaries_by_name: Mapping[str, Mapping], title: Text | 
 
 
 def _print_below_one_another(summaries_by_name: Mapping[str, Mapping], title: Text | None) -> None:
-    accuracies = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=title)
+    accuracies = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=title, collapse_padding=True)
     for row in ("overall", "worst class", "95 % interval", "rarest three"):
         accuracies.add_column(row, justify="right", no_wrap=True, style="bold" if row == "worst class" else None)
-    times = Table(Column("speed", overflow="fold"), box=SIMPLE)
+    times = Table(Column("speed", overflow="fold"), box=SIMPLE, collapse_padding=True)
     for row in SPEEDS:
         times.add_column(row.replace(", ", "\n", 1), justify="right", no_wrap=row != "runs in")
     for name, summary in summaries_by_name.items():
