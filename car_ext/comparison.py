@@ -1,9 +1,10 @@
 """The same job by several methods and over several seeds: what each does to the worst class."""
 
+import contextlib
 import dataclasses
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,21 +157,51 @@ def markdown(rows: list[dict]) -> str:
 def draw(results: dict[str, list[dict]], path: Path) -> None:
     """A picture of the comparison, means over the seeds; a PNG or SVG.
 
-    A few methods: the accuracy of every class, most frequent first, one line a method. More: overall and worst-class
-    accuracy of each, one row a method.
+    A few methods: the accuracy of every class, most frequent first, one line a method. More: `draw_scores`.
     """
+    trained = {name: summaries for name, summaries in results.items() if "provider" not in summaries[0]}
+    summaries = next(iter(trained.values()))
+    title = f"{summaries[0]['data']}: mean over {len(summaries)} seed(s)"
+    if len(trained) > LINES:
+        draw_scores(trained, path, title)
+    else:
+        with _figure(path, title, 3.6) as axes:
+            _draw_classes(axes, trained)
+
+
+def draw_scores(results: Mapping[str, Sequence[Mapping]], path: Path, title: str) -> None:
+    """Overall and worst-class accuracy of each method, one row a method, the best on top; a PNG or SVG.
+
+    Args:
+        results: method name to one mapping a seed with "overall_accuracy" and "worst_class_accuracy", fractions.
+        path: of the file.
+        title: above the picture.
+    """
+    scores = ("worst_class_accuracy", "overall_accuracy")
+    means = {name: [100 * _mean_of(summaries, key) for key in scores] for name, summaries in results.items()}
+    order = sorted(means, key=means.get)
+    worst, overall = zip(*(means[name] for name in order), strict=True)
+    colours = [COLOURS[1] if "car" in re.split(r"\W", name) else COLOURS[0] for name in order]
+    with _figure(path, title, 1 + 0.28 * len(order)) as axes:
+        axes.barh(order, worst, color=colours, height=0.6, label="worst class (red: with CAR)")
+        axes.scatter(overall, order, color="#1d3557", s=18, zorder=3, label="overall")
+        axes.set_xlabel("test accuracy, %")
+        axes.set_xlim(0, None)
+        axes.legend(loc="lower right", frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+@contextlib.contextmanager
+def _figure(path: Path, title: str, height: float) -> Iterator[Any]:
+    """Axes to draw on, ``height`` inches, written to ``path`` in the end."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    trained = {name: summaries for name, summaries in results.items() if "provider" not in summaries[0]}
-    figure = plt.figure(
-        figsize=(8, 3.6 if len(trained) <= LINES else 1 + 0.28 * len(trained)), dpi=150, layout="constrained"
-    )
-    (_draw_classes if len(trained) <= LINES else _draw_methods)(figure.add_subplot(), trained)
-    summaries = next(iter(trained.values()))
-    figure.axes[0].set_title(f"{summaries[0]['data']}: mean over {len(summaries)} seed(s)", fontsize=10)
+    figure = plt.figure(figsize=(8, height), dpi=150, layout="constrained")
+    yield figure.add_subplot()
+    figure.axes[0].set_title(title, fontsize=10)
     figure.savefig(path)
     plt.close(figure)
 
@@ -197,20 +228,6 @@ def _draw_classes(axes, trained: dict[str, list[dict]]) -> None:
     axes.legend(loc="lower left", frameon=False)
     axes.spines["top"].set_visible(False)
     bars.spines["top"].set_visible(False)
-
-
-def _draw_methods(axes, trained: dict[str, list[dict]]) -> None:
-    scores = ("worst_class_accuracy", "overall_accuracy")
-    means = {name: [100 * _mean_of(summaries, key) for key in scores] for name, summaries in trained.items()}
-    order = sorted(means, key=means.get)
-    worst, overall = zip(*(means[name] for name in order), strict=True)
-    colours = [COLOURS[1] if "car" in re.split(r"\W", name) else COLOURS[0] for name in order]
-    axes.barh(order, worst, color=colours, height=0.6, label="worst class (red: with CAR)")
-    axes.scatter(overall, order, color="#1d3557", s=18, zorder=3, label="overall")
-    axes.set_xlabel("test accuracy, %")
-    axes.set_xlim(0, None)
-    axes.legend(loc="lower right", frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _mean_of(summaries: list[dict], key: str) -> float:

@@ -60,7 +60,8 @@ def sweep(
     """Train the settings of ``space``, on as many machines as call this with one ``storage``.
 
     Every run has a folder in ``out``, named after its settings. After a kill the same call goes on: finished runs are
-    read, an interrupted one is resumed. After each trial the table is written to ``out``, as sweep.json and sweep.md.
+    read, an interrupted one is resumed. After each trial the table is written to ``out``, as sweep.json and sweep.md;
+    in the end also sweep.png.
 
     Args:
         config: the job. With ``holdout`` images held out from training are scored, else the test set.
@@ -115,6 +116,7 @@ def sweep(
             study.optimize(runner, n_trials=1, catch=(InputError,))
             runner.write(study)
     table = runner.write(study)
+    runner.draw(study)
     if table["failed"] and not table["trials"]:
         raise InputError(f"every trial failed, the first with: {table['failed'][0]['reason']}")
     return table
@@ -222,6 +224,14 @@ class _Runner:
         write_json(self.out / "sweep.json", table)
         write_text(self.out / "sweep.md", markdown(table))
         return table
+
+    def draw(self, study: "optuna.Study") -> None:
+        """The finished trials as a picture."""
+        done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+        if done:
+            scores = {self._described(trial)["method"]: trial.user_attrs["scores"] for trial in done}
+            title = f"{Path(self.config.data).stem}: mean over {len(self.seeds)} seed(s)"
+            comparison.draw_scores(scores, self.out / "sweep.png", title)
 
     def _described(self, trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
         parameters = _parameters(trial)

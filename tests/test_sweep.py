@@ -85,6 +85,7 @@ def test_a_grid_is_the_mean_of_its_runs(space, tmp_path):
     assert means == sorted(means, reverse=True)
     assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == table
     text = (tmp_path / "out" / "sweep.md").read_text()
+    assert (tmp_path / "out" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert text == markdown(table)
     assert "Scored on the test set" in text
     assert text.count("| car.absent=") == 2

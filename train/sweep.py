@@ -63,7 +63,7 @@ def main() -> None:
         storage=own.storage,
     )
     print(markdown(table))
-    print(f"written to {out}: sweep.json, sweep.md, sweep.db, and a folder for each run")
+    print(f"written to {out}: sweep.json, sweep.md, sweep.png, sweep.db, and a folder for each run")
 
 
 if __name__ == "__main__":
