@@ -145,7 +145,7 @@ def markdown(rows: list[dict]) -> str:
     }
     if all(row[BEST] is None for row in rows):
         del columns[BEST]
-    if all(row["worst_10pct"] == row["worst_class_accuracy"] for row in rows):
+    if all(row["worst_10pct"] in (None, row["worst_class_accuracy"]) for row in rows):
         del columns["worst_10pct"]
     lines = [f"| method | n | {' | '.join(columns.values())} |", "| --- | --- |" + " ---: |" * len(columns)]
     for row in rows:
@@ -187,7 +187,7 @@ def draw_scores(results: Mapping[str, Sequence[Mapping]], path: Path, title: str
         axes.scatter(overall, order, color="#1d3557", s=18, zorder=3, label="overall")
         axes.set_xlabel("test accuracy, %")
         axes.set_xlim(0, None)
-        axes.legend(loc="lower right", frameon=False)
+        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
 
 
