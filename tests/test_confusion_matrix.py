@@ -16,6 +16,7 @@ from cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import library
 
 import car_ext
 from car_ext import functional, ops
@@ -214,11 +215,11 @@ def test_opcheck():
     case = Case(6, 4, dtype=torch.float32, weighted=True)
     form = case.options.form()
     batch = (case.logits.requires_grad_(), case.targets, case.weights)
-    torch.library.opcheck(torch.ops.car_ext.confusion, (*batch, *form))
+    library.opcheck(torch.ops.car_ext.confusion, (*batch, *form))
     backward = (case.upstream(), case.logits.detach(), case.targets, case.weights, torch.ones(4), *form)
-    torch.library.opcheck(torch.ops.car_ext.confusion_backward, backward)
-    torch.library.opcheck(torch.ops.car_ext.spectral_norm, (torch.rand(4, 4, requires_grad=True), None, 1e-5, 96))
-    torch.library.opcheck(torch.ops.car_ext.spectral_norm, (torch.rand(4, 4), torch.rand(4), 1e-5, 96))
+    library.opcheck(torch.ops.car_ext.confusion_backward, backward)
+    library.opcheck(torch.ops.car_ext.spectral_norm, (torch.rand(4, 4, requires_grad=True), None, 1e-5, 96))
+    library.opcheck(torch.ops.car_ext.spectral_norm, (torch.rand(4, 4), torch.rand(4), 1e-5, 96))
 
 
 def test_compiles_without_graph_breaks_to_the_same_bits():

@@ -20,7 +20,7 @@ from cases import (
     tolerance_of,
     two_blocks,
 )
-from torch import nn
+from torch import library, nn
 
 from car_ext import CAR, _library, ops
 
@@ -198,7 +198,7 @@ def test_opcheck(op):
     case = case_of(6, 4, weighted=True)
     step = (case.logits, case.targets, case.weights, *case.state, *case.options.args())
     attach = (case.logits.clone().requires_grad_(), torch.ones((), device=DEVICE), torch.rand_like(case.logits))
-    torch.library.opcheck(getattr(torch.ops.car_ext, op), step if op == "car_step" else attach)
+    library.opcheck(getattr(torch.ops.car_ext, op), step if op == "car_step" else attach)
 
 
 # -- determinism, graphs, streams, memory

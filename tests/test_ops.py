@@ -20,6 +20,7 @@ from cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import library
 
 from car_ext import functional, ops
 
@@ -157,7 +158,7 @@ def test_opcheck(op):
         args = (case.logits, case.targets, case.weights, *case.state, *case.options.args())
     else:
         args = (case.logits.requires_grad_(), torch.tensor(1.0), torch.rand_like(case.logits))
-    torch.library.opcheck(getattr(torch.ops.car_ext, op), args)
+    library.opcheck(getattr(torch.ops.car_ext, op), args)
 
 
 def bad(change, **kwargs):
