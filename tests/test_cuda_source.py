@@ -156,6 +156,14 @@ def test_matches_the_oracle_on_any_room(on_device, way, blocks, dtype):
         assert_matches_oracle(case, on_device(blocks, ROOM[way][dtype == torch.float64]).car_step)
 
 
+@pytest.mark.parametrize(("samples", "classes", "blocks"), [(128, 1000, TOGETHER), (5, 1024, 132), (4, 2050, SEPARATE)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_matches_the_oracle_with_many_classes(on_device, samples, classes, blocks, dtype):
+    h200 = on_device(blocks, 227 << 10)
+    case = Case(samples, classes, dtype=dtype, weighted=True, options=Options(tolerance=tolerance_of(dtype)))
+    assert_matches_oracle(case, h200.car_step)
+
+
 def test_dense_prediction_in_place(on_device):
     for blocks in (SEPARATE, TOGETHER):
         assert_matches_oracle(Case(2, 4, spatial=(5,), ignored=True), on_device(blocks).car_step)
