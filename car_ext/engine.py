@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 from car_ext import checkpoint
 from car_ext.config import Config
 from car_ext.job import Job
-from car_ext.machine import deterministic, threads
+from car_ext.machine import deterministic, keep_freed_memory, threads
 from car_ext.progress import Progress
 from car_ext.run_folder import RunFolder
 from car_ext.summary import summarize
@@ -32,7 +32,7 @@ def train(
     folder.check(config)
     if config.resume and (summary := folder.read_summary()):
         return summary
-    with deterministic():
+    with deterministic(), keep_freed_memory():
         job = Job(config)
         found = checkpoint.load_latest(folder.path)
         if found:

@@ -1,7 +1,9 @@
-"""What a job computes with: device, precision, threads, and kernels that give the same bits twice."""
+"""What a job computes with: device, precision, threads, memory, and kernels that give the same bits twice."""
 
 import contextlib
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 
 import torch
@@ -72,6 +74,34 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+# Options of mallopt(3) by their numbers in malloc.h: value while memory is kept, value after it. The latter is where
+# glibc's own adaptation ends, once a block of 32 MB was freed; its starting point cannot be had back.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_MALLOC = {_TRIM_THRESHOLD: (-1, 64 * 2**20), _MMAP_THRESHOLD: (32 * 2**20, 32 * 2**20), _MMAP_MAX: (0, 65536)}
+
+
+@contextlib.contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Memory that tensors free stays with the process, for the next tensors; it goes back to the system after it.
+
+    glibc returns large blocks at once, and the next step pays for every page anew. Measured on two cores: a ResNet-32 at
+    32 pixels trains a quarter faster with the memory kept, a ResNet-18 at 64 pixels twice as fast, a ViT-S hardly; the
+    peak grows by 2 to 35 %. Only glibc has the switch; elsewhere this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    for option, (kept, _) in _MALLOC.items():
+        libc.mallopt(option, kept)
+    try:
+        yield
+    finally:
+        for option, (_, after) in _MALLOC.items():
+            libc.mallopt(option, after)
+        libc.malloc_trim(0)
 
 
 @contextlib.contextmanager
