@@ -91,15 +91,17 @@ def test_any_strides_give_the_same_bits():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_dense_prediction_in_place(dtype):
-    case = Case(2, 5, dtype=dtype, spatial=(3, 4), weighted=True, ignored=True)
+@pytest.mark.parametrize(("samples", "classes", "spatial"), [(2, 5, (3, 4)), (3, 5, (7, 9)), (3, 40, (13, 11))])
+def test_dense_prediction_in_place(samples, classes, spatial, dtype):
+    case = Case(samples, classes, dtype=dtype, spatial=spatial, weighted=True, ignored=True)
     assert_matches_oracle(case, ops.car_step)
     for logits in layouts(case.logits):
         assert_same_bits(case.run(ops.car_step, logits), case.run(ops.car_step))
 
 
-def test_the_same_bits_at_any_thread_count():
-    case = Case(257, 301, dtype=torch.float32, weighted=True)
+@pytest.mark.parametrize(("samples", "classes", "spatial"), [(257, 301, ()), (3, 301, (9, 11))])
+def test_the_same_bits_at_any_thread_count(samples, classes, spatial):
+    case = Case(samples, classes, dtype=torch.float32, weighted=True, spatial=spatial)
     before = torch.get_num_threads()
     try:
         results = []

@@ -11,14 +11,25 @@
 namespace car {
 
 template <class From, class To>
-void copy_row(const From* from, int64_t from_stride, To* to, int64_t to_stride, int64_t classes) {
-  if (from_stride == 1 && to_stride == 1) {
-    if constexpr (std::is_same_v<From, To>) std::copy_n(from, classes, to);
-    else for (int64_t i = 0; i < classes; ++i) to[i] = static_cast<To>(from[i]);
+void copy_row(const From* from, To* to, int64_t classes) {
+  if constexpr (std::is_same_v<From, To>) std::copy_n(from, classes, to);
+  else for (int64_t i = 0; i < classes; ++i) to[i] = static_cast<To>(from[i]);
+}
+
+// A block of samples x classes, from one pair of strides to another.
+template <class From, class To>
+void copy_block(const From* from, int64_t from_sample, int64_t from_class, To* to, int64_t to_sample, int64_t to_class,
+                int64_t samples, int64_t classes) {
+  if (from_class == 1 && to_class == 1) {
+    for (int64_t s = 0; s < samples; ++s) copy_row(from + s * from_sample, to + s * to_sample, classes);
   } else {
-    for (int64_t i = 0; i < classes; ++i) to[i * to_stride] = static_cast<To>(from[i * from_stride]);
+    for (int64_t i = 0; i < classes; ++i)
+      for (int64_t s = 0; s < samples; ++s)
+        to[s * to_sample + i * to_class] = static_cast<To>(from[s * from_sample + i * from_class]);
   }
 }
+
+constexpr int64_t kRun = 32;  // neighbours in space whose rows are read and written together, as they share cache lines
 
 template <class T>
 struct Batch {
@@ -52,10 +63,18 @@ struct Batch {
   bool ignored(int64_t q) const { return targets[q] == ignore_index; }
   A weight(int64_t q) const { return weights ? weights[q] : A(1); }
 
-  void read(int64_t q, A* z) const { copy_row(logits + rows.offset(q), rows.stride_k, z, 1, classes); }
-  void write(const A* row, int64_t q, T* contiguous) const {
+  int64_t longest_run() const { return std::min(kRun, rows.spatial); }
+  // Where the run that begins at sample q ends.
+  int64_t run_end(int64_t q, int64_t to) const {
+    return std::min({q + kRun, to, (q / rows.spatial + 1) * rows.spatial});
+  }
+  // Rows of samples [q, end), of one run; z and row have padded rows.
+  void read(int64_t q, int64_t end, A* z) const {
+    copy_block(logits + rows.offset(q), rows.stride_s, rows.stride_k, z, vector::padded(classes), 1, end - q, classes);
+  }
+  void write(const A* row, int64_t q, int64_t end, T* contiguous) const {
     T* out = contiguous + q / rows.spatial * classes * rows.spatial + q % rows.spatial;
-    copy_row(row, 1, out, rows.spatial, classes);
+    copy_block(row, vector::padded(classes), 1, out, 1, rows.spatial, end - q, classes);
   }
 };
 
@@ -79,16 +98,25 @@ struct ClassIndex {
   }
 };
 
-// Five padded rows of scratch; the first is for logits.
+// Padded rows of scratch: of each sample of a run its logits and what is made of them, and three more.
 template <class A>
-struct RowScratch {
-  int64_t padded;
-  std::vector<A> memory;
-
-  explicit RowScratch(int64_t classes) : padded(vector::padded(classes)), memory(5 * padded) {
-    std::fill_n(memory.data(), padded, std::numeric_limits<A>::lowest());
+class RowScratch {
+ public:
+  RowScratch(int64_t classes, int64_t run)
+      : padded_(vector::padded(classes)), run_(run), memory_((2 * run + 3) * padded_) {
+    std::fill_n(memory_.data(), run * padded_, std::numeric_limits<A>::lowest());
   }
-  A* row(int which) { return memory.data() + which * padded; }
+  A* z(int64_t s = 0) { return row(s); }
+  A* out(int64_t s = 0) { return row(run_ + s); }
+  A* e() { return row(2 * run_); }
+  A* g() { return row(2 * run_ + 1); }
+  A* u() { return row(2 * run_ + 2); }
+
+ private:
+  A* row(int64_t which) { return memory_.data() + which * padded_; }
+
+  int64_t padded_, run_;
+  std::vector<A> memory_;
 };
 
 // The first sample with NaN or infinite logits that some thread has met.
@@ -110,29 +138,34 @@ class FirstBad {
 };
 
 // The gradient of sum_q coefficient(q) direction(q) . v_q with respect to the logits, to grad (contiguous).
-// statistics(q, scratch) says what the softmax of row q, read to scratch.row(0), has for maximum and scale.
+// statistics(q, s, scratch) says what the softmax of row q, read to scratch.z(s), has for maximum and scale; it may
+// write to e, g and out(s).
 template <class T, class Coefficient, class Direction, class Statistics>
 void gradient_of_rows(const Batch<T>& batch, const Coefficient& coefficient, const Direction& direction,
                       const Statistics& statistics, T* grad) {
   using A = typename Accumulate<T>::type;
   parallel_for(0, batch.samples, grain(batch.classes), [&](int64_t from, int64_t to) {
-    RowScratch<A> scratch(batch.classes);
-    A *z = scratch.row(0), *p = scratch.row(1), *g = scratch.row(2), *dz = scratch.row(3), *u = scratch.row(4);
+    RowScratch<A> scratch(batch.classes, batch.longest_run());
     const A* copied = nullptr;
-    for (int64_t q = from; q < to; ++q) {
-      const A c = batch.ignored(q) ? A(0) : coefficient(q);
-      if (c == 0) {
-        std::fill_n(dz, batch.classes, A(0));
-      } else {
-        batch.read(q, z);
-        const vector::RowStatistics<A> row = statistics(q, scratch);
+    for (int64_t begin = from, end; begin < to; begin = end) {
+      end = batch.run_end(begin, to);
+      batch.read(begin, end, scratch.z());
+      for (int64_t q = begin; q < end; ++q) {
+        const int64_t s = q - begin;
+        const A c = batch.ignored(q) ? A(0) : coefficient(q);
+        if (c == 0) {
+          std::fill_n(scratch.out(s), batch.classes, A(0));
+          continue;
+        }
+        const vector::RowStatistics<A> row = statistics(q, s, scratch);
         if (const A* wanted = direction(q); wanted != copied) {
-          std::copy_n(wanted, batch.classes, u);
+          std::copy_n(wanted, batch.classes, scratch.u());
           copied = wanted;
         }
-        vector::gradient_row(z, batch.classes, batch.targets[q], batch.form, row, u, c, p, g, dz);
+        vector::gradient_row(scratch.z(s), batch.classes, batch.targets[q], batch.form, row, scratch.u(), c,
+                             scratch.e(), scratch.g(), scratch.out(s));
       }
-      batch.write(dz, q, grad);
+      batch.write(scratch.out(), begin, end, grad);
     }
   });
 }

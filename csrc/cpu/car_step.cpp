@@ -16,15 +16,18 @@ template <class T, class A>
 void surrogate(const Batch<T>& batch, vector::RowStatistics<A>* statistics, A* v) {
   FirstBad bad(batch.samples);
   parallel_for(0, batch.samples, grain(batch.classes), [&](int64_t from, int64_t to) {
-    RowScratch<A> scratch(batch.classes);
-    A *z = scratch.row(0), *e = scratch.row(1), *g = scratch.row(2), *out = scratch.row(3);
-    for (int64_t q = from; q < to; ++q) {
-      if (batch.ignored(q)) continue;
-      batch.read(q, z);
-      if (vector::surrogate_row(z, batch.classes, batch.targets[q], batch.form, statistics[q], e, g, out))
-        std::copy_n(out, batch.classes, v + q * batch.classes);
-      else
-        bad.meet(q);
+    RowScratch<A> scratch(batch.classes, batch.longest_run());
+    for (int64_t begin = from, end; begin < to; begin = end) {
+      end = batch.run_end(begin, to);
+      batch.read(begin, end, scratch.z());
+      for (int64_t q = begin; q < end; ++q) {
+        if (batch.ignored(q)) continue;
+        if (vector::surrogate_row(scratch.z(q - begin), batch.classes, batch.targets[q], batch.form, statistics[q],
+                                  scratch.e(), scratch.g(), scratch.out()))
+          std::copy_n(scratch.out(), batch.classes, v + q * batch.classes);
+        else
+          bad.meet(q);
+      }
     }
   });
   bad.raise_if_any();
@@ -104,7 +107,7 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits, const Tensor& targets, con
     return static_cast<A>(entered[j] * column_scale[j] * top.w[j] / index.mass[j]) * batch.weight(q);
   };
   const auto direction_of = [&](int64_t) { return top.u.data(); };
-  const auto statistics_of = [&](int64_t q, RowScratch<A>&) { return statistics[q]; };
+  const auto statistics_of = [&](int64_t q, int64_t, RowScratch<A>&) { return statistics[q]; };
   gradient_of_rows(batch, coefficient, direction_of, statistics_of, grad_out);
   return {sigma, grad};
 }

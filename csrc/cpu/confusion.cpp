@@ -37,16 +37,16 @@ void forward(const Batch<T>& batch, Tensor& confusion, Tensor& mass) {
 
   FirstBad bad(batch.samples);
   parallel_for(0, static_cast<int64_t>(pieces.size()), grain(kPiece * classes), [&](int64_t from, int64_t to) {
-    RowScratch<A> scratch(classes);
-    A *z = scratch.row(0), *e = scratch.row(1), *g = scratch.row(2), *v = scratch.row(3);
+    RowScratch<A> scratch(classes, 1);
     vector::RowStatistics<A> unused;
     for (int64_t n = from; n < to; ++n)
       for (int64_t at = pieces[n].begin; at < pieces[n].end; ++at) {
         const int64_t q = index.sample[at], j = batch.targets[q];
-        batch.read(q, z);
-        if (!vector::surrogate_row(z, classes, j, batch.form, unused, e, g, v)) bad.meet(q);
+        batch.read(q, q + 1, scratch.z());
+        if (!vector::surrogate_row(scratch.z(), classes, j, batch.form, unused, scratch.e(), scratch.g(), scratch.out()))
+          bad.meet(q);
         else if (index.mass[j] > 0)
-          vector::add_to(row_of_piece(pieces[n]), static_cast<A>(batch.weight(q) / index.mass[j]), v, classes);
+          vector::add_to(row_of_piece(pieces[n]), static_cast<A>(batch.weight(q) / index.mass[j]), scratch.out(), classes);
       }
   });
   bad.raise_if_any();
@@ -66,9 +66,10 @@ void backward(const Batch<T>& batch, const Tensor& upstream, const Tensor& mass,
     return of_class > 0 ? batch.weight(q) / of_class : A(0);
   };
   const auto direction = [&](int64_t q) { return u + batch.targets[q] * classes; };
-  const auto statistics = [&](int64_t q, RowScratch<A>& s) {
+  const auto statistics = [&](int64_t q, int64_t s, RowScratch<A>& scratch) {
     vector::RowStatistics<A> row{};
-    if (!vector::surrogate_row(s.row(0), classes, batch.targets[q], batch.form, row, s.row(1), s.row(2), s.row(3)))
+    if (!vector::surrogate_row(scratch.z(s), classes, batch.targets[q], batch.form, row, scratch.e(), scratch.g(),
+                               scratch.out(s)))
       bad.meet(q);
     return row;
   };
