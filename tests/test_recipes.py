@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 
 from car_ext import models, registry
 from car_ext.augment.mix import build_mix
 from car_ext.config import Config
 from car_ext.contrast import build_contrast
+from car_ext.engine import train
 from car_ext.errors import InputError
 from car_ext.flags import parse
 from car_ext.objective import Objective
@@ -113,3 +116,32 @@ def test_bad_bases_are_named_with_the_fix(write, texts, words):
     with pytest.raises(InputError) as error:
         read_recipe(write(**texts) / "job.yaml")
     assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four classes of 9 to 3 noise images, and three test images each."""
+    random = np.random.default_rng(0)
+    for split, counts in (("train", (9, 6, 4, 3)), ("test", (3, 3, 3, 3))):
+        for label, count in enumerate(counts):
+            folder = tmp_path / "photos" / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(random.integers(0, 256, (40 + 5 * i, 48, 3), np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar100_lt_resnet32_bs_lwr", "--step-epochs 1"),
+        ("cifar100_lt_resnet32_concutmix", "--step-epochs 1"),
+        ("imagenet_lt_vit_t_car", "--img-size 64"),
+    ],
+)
+def test_a_shortened_recipe_trains(photos, tmp_path, name, options):
+    short = f"--imbalance-ratio 3 --epochs 2 --warmup-epochs 0 --batch-size 8 --workers 0 {options}".split()
+    job = ["--config", name, "--data", str(photos), "--out", str(tmp_path / "run"), *short]
+    summary = train(parse(job, recipes=RECIPES), progress=False)
+    assert summary["epochs"] == 2
+    assert len(summary["per_class_accuracy"]) == 4
