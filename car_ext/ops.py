@@ -58,7 +58,24 @@ def _save_gradient(ctx, inputs, output):
 
 def _scale_gradient(ctx, upstream: Tensor):
     (grad,) = ctx.saved_tensors
-    return (grad * upstream.to(grad.dtype)), None, None
+    if not (_goes_after_use() and _is_one(upstream)):
+        grad = grad * upstream.to(grad.dtype)
+    return grad, None, None
+
+
+def _goes_after_use() -> bool:
+    """Whether nobody asks for the gradient again, so that the caller may have the tensor itself and not a copy."""
+    return not (torch.is_grad_enabled() or torch._C._autograd._get_current_graph_task_keep_graph())
+
+
+def _is_one(upstream: Tensor) -> bool:
+    """As after a plain ``loss.backward()``; False where looking would cost something or a tensor shows no value."""
+    if type(upstream) is not Tensor or upstream.device.type != "cpu":
+        return False
+    try:
+        return upstream.item() == 1
+    except RuntimeError:  # inside vmap
+        return False
 
 
 library.register_autograd("car_ext::attach_gradient", _scale_gradient, setup_context=_save_gradient)
@@ -73,7 +90,11 @@ def _save_batch(ctx, inputs, output):
 
 @once_differentiable
 def _confusion_gradient(ctx, upstream: Tensor, _):
-    grad = confusion_backward(upstream, *ctx.saved_tensors, *ctx.options) if ctx.needs_input_grad[0] else None
+    grad = None
+    if ctx.needs_input_grad[0]:
+        # The diagonal is 0 whatever the logits; what reaches it may be infinite, as from a logarithm.
+        upstream = upstream.clone().fill_diagonal_(0)
+        grad = confusion_backward(upstream, *ctx.saved_tensors, *ctx.options)
     return grad, *[None] * 7
 
 

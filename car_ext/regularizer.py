@@ -154,7 +154,7 @@ class CAR(nn.Module):
             logits.detach(),
             targets,
             sample_weights,
-            self.class_weights,
+            self.alpha * self.class_weights,  # alpha || C Lambda || = || C (alpha Lambda) ||
             ema,
             updates,
             direction,
@@ -171,7 +171,7 @@ class CAR(nn.Module):
             self.tolerance,
             self.max_iterations,
         )
-        return self.alpha * torch.ops.car_ext.attach_gradient(logits, sigma, grad)
+        return torch.ops.car_ext.attach_gradient(logits, sigma, grad)
 
     def adjust(self, logits: Tensor) -> Tensor:
         """The logits (N, K, *spatial) that CAR compares: with the class prior, where ``prior`` is not 0."""

@@ -123,6 +123,16 @@ def test_confusion_gradient_against_finite_differences(options):
     torch.testing.assert_close(leaf.grad, truth.grad)
 
 
+def test_a_gradient_of_the_diagonal_reaches_no_logit():
+    case = Case(40, 5)
+    leaf, other = (case.logits.clone().requires_grad_() for _ in range(2))
+    off_diagonal = ~torch.eye(5, dtype=torch.bool)
+    car_ext.confusion(leaf, case.targets).log().where(off_diagonal, 0.0).sum().backward()  # the logarithm of 0: 0 / 0
+    car_ext.confusion(other, case.targets)[off_diagonal].log().sum().backward()
+    assert leaf.grad.any()
+    assert torch.equal(leaf.grad, other.grad)
+
+
 def test_car_is_made_of_these_parts():
     case = Case(30, 6)
     car = car_ext.CAR([30, 20, 10, 5, 3, 2], alpha=1.0, beta=0.0, gamma=0.2).double()

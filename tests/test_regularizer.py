@@ -122,6 +122,30 @@ def test_gradient_accumulation_sums_the_steps():
     assert_same_run(([0], model.net.weight.grad, model.car.ema), ([0], *run(single)[1:]))
 
 
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_a_kept_graph_gives_the_same_gradient_every_time(factor):
+    x, y = batch()
+    logits = x[:, :4].clone().requires_grad_()
+    loss = factor * CAR(COUNTS)(logits, y)
+    (expected,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    expected = expected.clone()
+    for times in (1, 2, 3):
+        loss.backward(retain_graph=True)
+        torch.testing.assert_close(logits.grad, times * expected)
+    torch.autograd.grad(loss, logits, retain_graph=True)[0].zero_()
+    (last,) = torch.autograd.grad(loss, logits)
+    assert torch.equal(last, expected)
+
+
+def test_gradients_of_several_upstreams_at_once():
+    x, y = batch()
+    logits = x[:, :4].clone().requires_grad_()
+    loss, upstreams = CAR(COUNTS)(logits, y), torch.tensor([1.0, -2.0, 1.0])
+    (once,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (several,) = torch.autograd.grad(loss, logits, upstreams, is_grads_batched=True)
+    torch.testing.assert_close(several, upstreams[:, None, None] * once)
+
+
 def test_state_dict_and_deepcopy_continue_with_the_same_bits():
     model = Model(absent="hold")
     run(model)

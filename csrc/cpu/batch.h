@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "../car_ops.h"
@@ -10,18 +11,12 @@
 
 namespace car {
 
-template <class From, class To>
-void copy_row(const From* from, To* to, int64_t classes) {
-  if constexpr (std::is_same_v<From, To>) std::copy_n(from, classes, to);
-  else for (int64_t i = 0; i < classes; ++i) to[i] = static_cast<To>(from[i]);
-}
-
 // A block of samples x classes, from one pair of strides to another.
 template <class From, class To>
 void copy_block(const From* from, int64_t from_sample, int64_t from_class, To* to, int64_t to_sample, int64_t to_class,
                 int64_t samples, int64_t classes) {
   if (from_class == 1 && to_class == 1) {
-    for (int64_t s = 0; s < samples; ++s) copy_row(from + s * from_sample, to + s * to_sample, classes);
+    for (int64_t s = 0; s < samples; ++s) std::copy_n(from + s * from_sample, classes, to + s * to_sample);
   } else {
     for (int64_t i = 0; i < classes; ++i)
       for (int64_t s = 0; s < samples; ++s)
@@ -29,7 +24,9 @@ void copy_block(const From* from, int64_t from_sample, int64_t from_class, To* t
   }
 }
 
-constexpr int64_t kRun = 32;  // neighbours in space whose rows are read and written together, as they share cache lines
+// Samples whose rows are read and written together. Neighbours in space share cache lines; and to read a vector right
+// after its parts have been written costs a wait, which a run of short rows has once.
+constexpr int64_t kRun = 32, kRunElements = 2048;
 
 template <class T>
 struct Batch {
@@ -63,19 +60,25 @@ struct Batch {
   bool ignored(int64_t q) const { return targets[q] == ignore_index; }
   A weight(int64_t q) const { return weights ? weights[q] : A(1); }
 
-  int64_t longest_run() const { return std::min(kRun, rows.spatial); }
+  int64_t longest_run() const {
+    return std::min(kRun, dense() ? rows.spatial : std::max<int64_t>(1, kRunElements / vector::padded(classes)));
+  }
   // Where the run that begins at sample q ends.
   int64_t run_end(int64_t q, int64_t to) const {
-    return std::min({q + kRun, to, (q / rows.spatial + 1) * rows.spatial});
+    return std::min({q + longest_run(), to, dense() ? (q / rows.spatial + 1) * rows.spatial : to});
   }
   // Rows of samples [q, end), of one run; z and row have padded rows.
   void read(int64_t q, int64_t end, A* z) const {
-    copy_block(logits + rows.offset(q), rows.stride_s, rows.stride_k, z, vector::padded(classes), 1, end - q, classes);
+    const int64_t next = dense() ? rows.stride_s : rows.stride_n;
+    copy_block(logits + rows.offset(q), next, rows.stride_k, z, vector::padded(classes), 1, end - q, classes);
   }
   void write(const A* row, int64_t q, int64_t end, T* contiguous) const {
     T* out = contiguous + q / rows.spatial * classes * rows.spatial + q % rows.spatial;
-    copy_block(row, vector::padded(classes), 1, out, 1, rows.spatial, end - q, classes);
+    copy_block(row, vector::padded(classes), 1, out, dense() ? 1 : classes, rows.spatial, end - q, classes);
   }
+
+ private:
+  bool dense() const { return rows.spatial > 1; }
 };
 
 // Which samples belong to which class, in sample order (ignored samples in none), and n_j = the sum of their weights.
@@ -103,20 +106,26 @@ template <class A>
 class RowScratch {
  public:
   RowScratch(int64_t classes, int64_t run)
-      : padded_(vector::padded(classes)), run_(run), memory_((2 * run + 3) * padded_) {
-    std::fill_n(memory_.data(), run * padded_, std::numeric_limits<A>::lowest());
+      : padded_(vector::padded(classes)), run_(run), memory_((2 * run + 3) * padded_ + kCacheLine) {
+    void* start = memory_.data();
+    size_t room = memory_.size() * sizeof(A);
+    rows_ = static_cast<A*>(std::align(kCacheLine, 1, start, room));
+    std::fill_n(rows_, run * padded_, std::numeric_limits<A>::lowest());
   }
   A* z(int64_t s = 0) { return row(s); }
-  A* out(int64_t s = 0) { return row(run_ + s); }
-  A* e() { return row(2 * run_); }
-  A* g() { return row(2 * run_ + 1); }
-  A* u() { return row(2 * run_ + 2); }
+  A* e() { return row(run_); }
+  A* g() { return row(run_ + 1); }
+  A* u() { return row(run_ + 2); }
+  A* out(int64_t s = 0) { return row(run_ + 3 + s); }
 
  private:
-  A* row(int64_t which) { return memory_.data() + which * padded_; }
+  static constexpr size_t kCacheLine = 64;  // bytes: a vector across two of them is read twice
+
+  A* row(int64_t which) { return rows_ + which * padded_; }
 
   int64_t padded_, run_;
   std::vector<A> memory_;
+  A* rows_;
 };
 
 // The first sample with NaN or infinite logits that some thread has met.
