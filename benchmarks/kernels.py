@@ -11,7 +11,6 @@ import workload
 from clock import Work, captured, in_turns
 from report import RIVALS
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from car_ext import CAR
 
@@ -53,15 +52,15 @@ def measure_shape(device: str, samples: int, classes: int, budget: float) -> dic
         return made
 
     flush = flusher(device)
-    calls = operator_calls(twin(), data)
+    calls = workload.operator_calls(twin(), data)
     work = {
         "operator": captured(calls, device),
         "module": captured(module_calls(twin(), data), device),
         "flush": captured([flush] * len(data), device),
         "flush and operator": captured(itertools.chain(*((flush, call) for call in calls)), device),
-        "one iteration": captured(operator_calls(twin(max_iterations=1), data), device),
+        "one iteration": captured(workload.operator_calls(twin(max_iterations=1), data), device),
         "no samples, one iteration": captured(
-            operator_calls(twin(max_iterations=1, beta=ALMOST_ONE), [(z[:0], y[:0]) for z, y in data]), device
+            workload.operator_calls(twin(max_iterations=1, beta=ALMOST_ONE), [(z[:0], y[:0]) for z, y in data]), device
         ),
         "python car_ext": in_rotation(twin(), data),
     }
@@ -131,7 +130,7 @@ def floors(device: str, budget: float) -> dict[str, dict]:
     """What any call must pay: a kernel that does nothing, in a graph; and car_step of one sample and two classes."""
     car = CAR([2, 1]).to(device)
     tiny = (torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device))
-    work = {"smallest call": captured(operator_calls(car, [tiny] * 8), device)}
+    work = {"smallest call": captured(workload.operator_calls(car, [tiny] * 8), device)}
     if device != "cpu":
         work["empty kernel"] = captured([functools.partial(torch.cuda._sleep, 0)] * 8, device)
     return {name: spread.as_dict() for name, spread in in_turns(work, device, budget).items()}
@@ -152,27 +151,6 @@ def warm_modules(device: str, classes: int, data: Batches, notes: list[str]) -> 
                 raise
             notes.append(f"{name} does not run here: {first_line(problem)}")
     return ready
-
-
-class Recorder(TorchDispatchMode):
-    """Keeps the calls of car_step that pass, so that they can be made again without the module around them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Callable] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.car_ext.car_step.default:
-            self.calls.append(functools.partial(func, *args, **(kwargs or {})))
-        return func(*args, **(kwargs or {}))
-
-
-def operator_calls(car: CAR, data: Batches) -> list[Callable]:
-    """car_step on each batch, on the module's own state."""
-    with Recorder() as recorder:
-        for logits, targets in data:
-            car(logits, targets)
-    return recorder.calls
 
 
 def module_calls(module: nn.Module, data: Batches) -> Iterable[Callable]:

@@ -1,8 +1,12 @@
 """What the benchmarks run: batches of a long-tailed problem, and CAR beside its rivals."""
 
+import functools
+from collections.abc import Callable
+
 import torch
 from rivals import EagerCAR
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from car_ext import CAR
 
@@ -42,6 +46,27 @@ def step(module: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
     """Value, moving average and gradient, which is returned."""
     leaf = logits.detach().requires_grad_()
     return torch.autograd.grad(module(leaf, targets), leaf)[0]
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of car_step that pass, so that they can be made again without the module around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.car_ext.car_step.default:
+            self.calls.append(functools.partial(func, *args, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+
+def operator_calls(car: CAR, data: list[tuple[Tensor, Tensor]]) -> list[Callable]:
+    """car_step on each batch, on the module's own state."""
+    with Recorder() as recorder:
+        for logits, targets in data:
+            car(logits, targets)
+    return recorder.calls
 
 
 def shape(text: str) -> tuple[int, int]:

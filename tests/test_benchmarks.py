@@ -34,10 +34,12 @@ def test_cpu(tmp_path):
     assert done.returncode == 0, done.stderr
     ((head, *rows),) = tables((tmp_path / "t.md").read_text())
     assert [row[0] for row in rows] == ["6, 10", "9, 20"]
-    assert head[1:3] == ["car_ext, ms", "floor, ms"]
+    assert head[1:4] == ["operator, ms", "module, ms", "floor, ms"]
     for row in rows:
         assert len(row) == len(head)
-        assert all(number(cell) > 0 for cell in row[1:-1])
+        operator, module, *others = map(number, row[1:-1])
+        assert 0 < operator < module
+        assert all(other > 0 for other in others)
         assert row[-1] == "-"
 
 

@@ -153,7 +153,7 @@ template <class T, class Coefficient, class Direction, class Statistics>
 void gradient_of_rows(const Batch<T>& batch, const Coefficient& coefficient, const Direction& direction,
                       const Statistics& statistics, T* grad) {
   using A = typename Accumulate<T>::type;
-  parallel_for(0, batch.samples, grain(batch.classes), [&](int64_t from, int64_t to) {
+  parallel_for(0, batch.samples, grain(batch.classes + kWorkPerRow), [&](int64_t from, int64_t to) {
     RowScratch<A> scratch(batch.classes, batch.longest_run());
     const A* copied = nullptr;
     for (int64_t begin = from, end; begin < to; begin = end) {

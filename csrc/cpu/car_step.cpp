@@ -15,7 +15,7 @@ namespace {
 template <class T, class A>
 void surrogate(const Batch<T>& batch, vector::RowStatistics<A>* statistics, A* v) {
   FirstBad bad(batch.samples);
-  parallel_for(0, batch.samples, grain(batch.classes), [&](int64_t from, int64_t to) {
+  parallel_for(0, batch.samples, grain(batch.classes + kWorkPerRow), [&](int64_t from, int64_t to) {
     RowScratch<A> scratch(batch.classes, batch.longest_run());
     for (int64_t begin = from, end; begin < to; begin = end) {
       end = batch.run_end(begin, to);

@@ -36,7 +36,7 @@ void forward(const Batch<T>& batch, Tensor& confusion, Tensor& mass) {
   };
 
   FirstBad bad(batch.samples);
-  parallel_for(0, static_cast<int64_t>(pieces.size()), grain(kPiece * classes), [&](int64_t from, int64_t to) {
+  parallel_for(0, static_cast<int64_t>(pieces.size()), grain(kPiece * (classes + kWorkPerRow)), [&](int64_t from, int64_t to) {
     RowScratch<A> scratch(classes, 1);
     vector::RowStatistics<A> unused;
     for (int64_t n = from; n < to; ++n)
