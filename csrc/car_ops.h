@@ -30,7 +30,8 @@ template <class T> struct Accumulate { using type = float; };
 template <> struct Accumulate<double> { using type = double; };
 
 #define CAR_DISPATCH(TYPE, NAME, ...) \
-  THO_DISPATCH_V2(TYPE, NAME, AT_WRAP((__VA_ARGS__)), AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16)
+  THO_DISPATCH_V2(TYPE, NAME, AT_WRAP((__VA_ARGS__)), AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, \
+                  ScalarType::BFloat16)
 
 // A failed check is the caller's mistake: the message alone, without our file and line.
 template <class... Part>
@@ -74,15 +75,18 @@ inline Rows rows_of(const Tensor& logits) {
   const int64_t n = logits.size(0), k = logits.size(1);
   int64_t spatial = 1;
   for (int64_t d = 2; d < logits.dim(); ++d) spatial *= logits.size(d);
-  return {n * spatial, k, spatial, logits.stride(0), logits.stride(1), logits.dim() > 2 ? logits.stride(logits.dim() - 1) : 0};
+  const int64_t stride_s = logits.dim() > 2 ? logits.stride(logits.dim() - 1) : 0;
+  return {n * spatial, k, spatial, logits.stride(0), logits.stride(1), stride_s};
 }
 
 inline void check_state(const Tensor& t, const char* name, ScalarType dtype, int64_t numel, const Tensor& logits) {
   require(t.scalar_type() == dtype, "", name, " has the wrong dtype for these logits: half, bfloat16 and "
                   "float32 logits need float32 state, float64 logits float64 state (car.float() or car.double())");
   require(t.numel() == numel && t.is_contiguous(), "", name, " must be contiguous with ", numel,
-                  " elements, got ", t.numel(), "; were the logits' classes (dimension 1) built for another class_counts?");
-  require(t.device() == logits.device(), "", name, " and logits are on different devices; move the module with car.to(device)");
+                  " elements, got ", t.numel(),
+          "; were the logits' classes (dimension 1) built for another class_counts?");
+  require(t.device() == logits.device(), "", name,
+          " and logits are on different devices; move the module with car.to(device)");
 }
 
 inline ScalarType state_dtype(const Tensor& logits) {

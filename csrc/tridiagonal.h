@@ -7,8 +7,8 @@ namespace car {
 
 constexpr int kMaxSubspace = 32;
 
-// Diagonal a[0..n), off-diagonal b[0..n-1): how many eigenvalues exceed x. Signs of the leading minors of T - x I (Sturm):
-// no division, so that the recurrence is short; both its terms are rescaled before they leave double's range.
+// Diagonal a[0..n), off-diagonal b[0..n-1): how many eigenvalues exceed x. Signs of the leading minors of T - x I
+// (Sturm): no division, so that the recurrence is short; both its terms are rescaled before they leave double's range.
 CAR_HD int eigenvalues_above(const double* a, const double* b, int n, double x) {
   int count = 0;
   double last = 0, minor = 1;
@@ -37,7 +37,8 @@ CAR_HD void eliminate_down(const double* a, const double* b, int n, double x, do
   for (int i = 0; i < n; ++i) pivots[i] = pivot_after(x - a[i], i > 0 ? b[i - 1] : 0., i > 0 ? pivots[i - 1] : 1.);
 }
 CAR_HD void eliminate_up(const double* a, const double* b, int n, double x, double* pivots) {
-  for (int i = n - 1; i >= 0; --i) pivots[i] = pivot_after(x - a[i], i + 1 < n ? b[i] : 0., i + 1 < n ? pivots[i + 1] : 1.);
+  for (int i = n - 1; i >= 0; --i)
+    pivots[i] = pivot_after(x - a[i], i + 1 < n ? b[i] : 0., i + 1 < n ? pivots[i + 1] : 1.);
 }
 
 // The k-th largest eigenvalue (k = 1 is the top), to `steps` bits of the bracket [lo, hi].

@@ -65,15 +65,10 @@ std::tuple<Tensor, Tensor> step(const Tensor& logits, const Tensor& targets, con
   Tensor sigma = torch::stable::empty({}, ema.scalar_type());
   T* grad_out = grad.mutable_data_ptr<T>();
 
-  // v needs (samples, K) of A: the gradient's own memory where it has that form.
+  // v needs (samples, K) of A until the average is up to date: the gradient's own memory where that has as much.
   std::unique_ptr<A[]> own;
-  A* v = nullptr;
-  if constexpr (std::is_same_v<T, A>)
-    if (batch.rows.spatial == 1) v = grad_out;
-  if (!v) {
-    own.reset(new A[static_cast<size_t>(batch.samples) * classes]);
-    v = own.get();
-  }
+  if (!std::is_same_v<T, A>) own.reset(new A[static_cast<size_t>(batch.samples) * classes]);
+  A* v = own ? own.get() : reinterpret_cast<A*>(grad_out);
   std::vector<vector::RowStatistics<A>> statistics(batch.samples);
   surrogate(batch, statistics.data(), v);
 

@@ -36,17 +36,19 @@ void forward(const Batch<T>& batch, Tensor& confusion, Tensor& mass) {
   };
 
   FirstBad bad(batch.samples);
-  parallel_for(0, static_cast<int64_t>(pieces.size()), grain(kPiece * (classes + kWorkPerRow)), [&](int64_t from, int64_t to) {
+  const int64_t count_of_pieces = static_cast<int64_t>(pieces.size());
+  parallel_for(0, count_of_pieces, grain(kPiece * (classes + kWorkPerRow)), [&](int64_t from, int64_t to) {
     RowScratch<A> scratch(classes, 1);
     vector::RowStatistics<A> unused;
     for (int64_t n = from; n < to; ++n)
       for (int64_t at = pieces[n].begin; at < pieces[n].end; ++at) {
         const int64_t q = index.sample[at], j = batch.targets[q];
         batch.read(q, q + 1, scratch.z());
-        if (!vector::surrogate_row(scratch.z(), classes, j, batch.form, unused, scratch.e(), scratch.g(), scratch.out()))
+        A* v = scratch.out();
+        if (!vector::surrogate_row(scratch.z(), classes, j, batch.form, unused, scratch.e(), scratch.g(), v))
           bad.meet(q);
         else if (index.mass[j] > 0)
-          vector::add_to(row_of_piece(pieces[n]), static_cast<A>(batch.weight(q) / index.mass[j]), scratch.out(), classes);
+          vector::add_to(row_of_piece(pieces[n]), static_cast<A>(batch.weight(q) / index.mass[j]), v, classes);
       }
   });
   bad.raise_if_any();

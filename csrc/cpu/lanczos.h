@@ -28,7 +28,8 @@ void normalise(std::vector<A>& x) {
 }
 
 template <class A, class Apply>
-TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int64_t max_iterations, const Apply& apply) {
+TopTriple<A> top_singular(const A* warm_start, int64_t n, double tolerance, int64_t max_iterations,
+                          const Apply& apply) {
   using namespace vector;
   const int subspace = static_cast<int>(std::min<int64_t>(n, kMaxSubspace));
   const double floor = std::numeric_limits<A>::min();

@@ -16,7 +16,7 @@
 
 namespace car::vector {
 
-constexpr int32_t kLanes = 16;  // rows are worked on as whole vectors, so that short ones need no loop for the remainder
+constexpr int32_t kLanes = 16;  // rows are worked on as whole vectors: short ones need no loop for the remainder
 
 inline int32_t padded(int64_t n) { return static_cast<int32_t>((n + kLanes - 1) / kLanes * kLanes); }
 
@@ -73,8 +73,8 @@ CAR_INLINE void numerators_and_gates(const A* z, int32_t classes, int32_t y, A t
 
 // v of one row to v; e and g are scratch. All rows are padded, z with the lowest number. False if z holds NaN or +inf.
 template <class A>
-CAR_INLINE bool surrogate(const A* z, int32_t classes, int32_t y, const Surrogate<A>& o, RowStatistics<A>& row, A* e, A* g,
-                          A* v) {
+CAR_INLINE bool surrogate(const A* z, int32_t classes, int32_t y, const Surrogate<A>& o, RowStatistics<A>& row, A* e,
+                          A* g, A* v) {
   const int32_t n = padded(classes), without = left_out(y, o.softmax_over_all);
   const A lowest = std::numeric_limits<A>::lowest();
   A top = lowest;
@@ -145,22 +145,22 @@ CAR_INLINE void scale(A* x, A factor, int64_t n) {
 // One multiversioned entry a scalar type: target_clones does not apply to templates. No operator uses them all.
 #pragma GCC diagnostic ignored "-Wunused-function"
 #define CAR_VECTOR_ENTRIES(A)                                                                                          \
-  CAR_CLONES static bool surrogate_row(const A* z, int64_t classes, int64_t y, const Surrogate<A>& o, RowStatistics<A>& row,  \
-                                       A* e, A* g, A* v) {                                                             \
+  CAR_CLONES static bool surrogate_row(const A* z, int64_t classes, int64_t y, const Surrogate<A>& o,                  \
+                                       RowStatistics<A>& row, A* e, A* g, A* v) {                                      \
     return surrogate(z, classes, y, o, row, e, g, v);                                                                  \
   }                                                                                                                    \
-  CAR_CLONES static void gradient_row(const A* z, int64_t classes, int64_t y, const Surrogate<A>& o,                          \
-                                      const RowStatistics<A>& row, const A* u, A s, A* e, A* g, A* dz) {                \
+  CAR_CLONES static void gradient_row(const A* z, int64_t classes, int64_t y, const Surrogate<A>& o,                   \
+                                      const RowStatistics<A>& row, const A* u, A s, A* e, A* g, A* dz) {               \
     gradient(z, classes, y, o, row, u, s, e, g, dz);                                                                   \
   }                                                                                                                    \
-  /* Row of M^T: returns c = d (row . q) and adds d c row to out, the row's part of M M^T q; one read of memory. */     \
-  CAR_CLONES static A gram_row(const A* row, const A* q, A d, int64_t n, A* out) {                                      \
+  /* Row of M^T: returns c = d (row . q) and adds d c row to out, the row's part of M M^T q; one read of memory. */    \
+  CAR_CLONES static A gram_row(const A* row, const A* q, A d, int64_t n, A* out) {                                     \
     const A c = d * dot(row, q, n);                                                                                    \
     add_scaled(out, d * c, row, n);                                                                                    \
     return c;                                                                                                          \
   }                                                                                                                    \
-  CAR_CLONES static A dot_of(const A* x, const A* y, int64_t n) { return dot(x, y, n); }                                \
-  CAR_CLONES static void add_to(A* out, A factor, const A* x, int64_t n) { add_scaled(out, factor, x, n); }             \
+  CAR_CLONES static A dot_of(const A* x, const A* y, int64_t n) { return dot(x, y, n); }                               \
+  CAR_CLONES static void add_to(A* out, A factor, const A* x, int64_t n) { add_scaled(out, factor, x, n); }            \
   CAR_CLONES static void scale_by(A* x, A factor, int64_t n) { scale(x, factor, n); }
 
 CAR_VECTOR_ENTRIES(float)
