@@ -4,7 +4,7 @@ import copy
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 import workload
@@ -55,7 +55,7 @@ def measure_shape(device: str, samples: int, classes: int, budget: float) -> dic
     calls = workload.operator_calls(twin(), data)
     work = {
         "operator": captured(calls, device),
-        "module": captured(module_calls(twin(), data), device),
+        "module": captured(workload.module_calls(twin(), data), device),
         "flush": captured([flush] * len(data), device),
         "flush and operator": captured(itertools.chain(*((flush, call) for call in calls)), device),
         "one iteration": captured(workload.operator_calls(twin(max_iterations=1), data), device),
@@ -71,7 +71,9 @@ def measure_shape(device: str, samples: int, classes: int, budget: float) -> dic
         if name != "(a)":  # an SVD waits for the device: no graph can hold it
             work[f"python {name}"] = in_rotation(module, data)
         try:
-            work[name] = in_rotation(module, data) if name == "(a)" else captured(module_calls(module, data), device)
+            work[name] = (
+                in_rotation(module, data) if name == "(a)" else captured(workload.module_calls(module, data), device)
+            )
         except Exception as problem:  # torch's own, of any class
             notes.append(f"{name} runs without a graph: {first_line(problem)}")
             work[name] = in_rotation(module, data)
@@ -151,10 +153,6 @@ def warm_modules(device: str, classes: int, data: Batches, notes: list[str]) -> 
                 raise
             notes.append(f"{name} does not run here: {first_line(problem)}")
     return ready
-
-
-def module_calls(module: nn.Module, data: Batches) -> Iterable[Callable]:
-    return [functools.partial(workload.step, module, *batch) for batch in data]
 
 
 def in_rotation(module: nn.Module, data: Batches) -> Work:

@@ -48,6 +48,11 @@ def step(module: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
     return torch.autograd.grad(module(leaf, targets), leaf)[0]
 
 
+def module_calls(module: nn.Module, data: list[tuple[Tensor, Tensor]]) -> list[Callable]:
+    """A step on each batch."""
+    return [functools.partial(step, module, *batch) for batch in data]
+
+
 class Recorder(TorchDispatchMode):
     """Keeps the calls of car_step that pass, so that they can be made again without the module around them."""
 

@@ -126,8 +126,9 @@ CAR_INLINE A dot(const A* x, const A* y, int64_t n) {
   const int64_t whole = n - n % kLanes;
   for (int64_t i = 0; i < whole; i += kLanes)
     for (int64_t lane = 0; lane < kLanes; ++lane) sums.part[lane] += x[i + lane] * y[i + lane];
-  for (int64_t i = whole; i < n; ++i) sums.part[i - whole] += x[i] * y[i];
-  return sums.sum();
+  A rest = 0;  // beside the lanes: added to one of them, it would hold up the load of the whole vector
+  for (int64_t i = whole; i < n; ++i) rest += x[i] * y[i];
+  return sums.sum() + rest;
 }
 
 template <class A>
