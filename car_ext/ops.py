@@ -65,7 +65,9 @@ def _scale_gradient(ctx, upstream: Tensor):
 
 def _goes_after_use() -> bool:
     """Whether nobody asks for the gradient again, so that the caller may have the tensor itself and not a copy."""
-    return not (torch.is_grad_enabled() or torch._C._autograd._get_current_graph_task_keep_graph())
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return False
+    return not torch._C._autograd._get_current_graph_task_keep_graph()  # no public way to ask; torch's compiler asks it
 
 
 def _is_one(upstream: Tensor) -> bool:
