@@ -95,7 +95,7 @@ def _confusion_gradient(ctx, upstream: Tensor, _):
     grad = None
     if ctx.needs_input_grad[0]:
         # The diagonal is 0 whatever the logits; what reaches it may be infinite, as from a logarithm.
-        upstream = upstream.clone().fill_diagonal_(0)
+        upstream = upstream.clone(memory_format=torch.contiguous_format).fill_diagonal_(0)
         grad = confusion_backward(upstream, *ctx.saved_tensors, *ctx.options)
     return grad, *[None] * 7
 

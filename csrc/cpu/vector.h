@@ -96,7 +96,7 @@ CAR_INLINE bool surrogate(const A* z, int32_t classes, int32_t y, const Surrogat
   return true;
 }
 
-// Gradient of s * sum_i u_i v_i to dz; e and g are scratch. u is padded.
+// Gradient of s * sum_i u_i v_i to dz; e and g are scratch. u is zero beyond the last class.
 template <class A>
 CAR_INLINE void gradient(const A* z, int32_t classes, int32_t y, const Surrogate<A>& o, const RowStatistics<A>& row,
                          const A* u, A s, A* e, A* g, A* dz) {
