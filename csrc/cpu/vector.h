@@ -80,8 +80,8 @@ CAR_INLINE bool surrogate(const A* z, int32_t classes, int32_t y, const Surrogat
   A top = lowest;
 #pragma omp simd reduction(max : top)
   for (int32_t i = 0; i < n; ++i) {
-    const A z_i = i != without ? z[i] : lowest;
-    top = z_i > top ? z_i : top;
+    const A z_i = i == without ? lowest : z[i];
+    top = std::max(top, z_i);
   }
   numerators_and_gates(z, classes, y, top, o, e, g);
   Lanes<A> sums;
