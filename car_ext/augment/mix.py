@@ -160,7 +160,7 @@ class Remix(Mixup):
         self.kappa, self.tau = kappa, tau
 
     def _label_weights(self, targets: Tensor, partner_targets: Tensor, ratio: float) -> Tensor:
-        counts = self.class_counts.to(targets.device)
+        counts = self.class_counts.to(targets.device, torch.float64)  # exact, however close a ratio comes to kappa
         own, partner = counts[targets], counts[partner_targets]
         lam = super()._label_weights(targets, partner_targets, ratio)
         if 1 - ratio < self.tau:
