@@ -11,6 +11,7 @@ import workload
 from clock import Work, captured, in_turns
 from report import RIVALS
 from torch import Tensor, nn
+from workload import Batches
 
 from car_ext import CAR
 
@@ -18,8 +19,6 @@ SHAPES = [(128, 100), (128, 1000), (1024, 1000), (256, 8142)]
 TINY = [(8, 10), (16, 40)]
 FLOAT = 4  # bytes
 ALMOST_ONE = 1 - 2**-23  # beta where no samples come in: with a smaller one the average would soon be zero
-
-Batches = list[tuple[Tensor, Tensor]]
 
 
 def measure(device: str, shapes: list[tuple[int, int]], budget: float, save: Callable[[dict], None]) -> dict:

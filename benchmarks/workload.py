@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from car_ext import CAR
 
+Batches = list[tuple[Tensor, Tensor]]
 LARGEST_SVD = 1000  # classes; beyond, one SVD takes minutes
 
 
@@ -18,7 +19,7 @@ def class_counts(classes: int) -> Tensor:
     return (1000 * 0.01 ** (torch.arange(classes) / (classes - 1))).int().clamp_min(1)
 
 
-def batches(samples: int, classes: int, how_many: int = 8) -> list[tuple[Tensor, Tensor]]:
+def batches(samples: int, classes: int, how_many: int = 8) -> Batches:
     """Logits of a half-trained network: the true class leads by a margin that varies."""
     generator = torch.Generator().manual_seed(0)
     made = []
@@ -48,7 +49,7 @@ def step(module: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
     return torch.autograd.grad(module(leaf, targets), leaf)[0]
 
 
-def module_calls(module: nn.Module, data: list[tuple[Tensor, Tensor]]) -> list[Callable]:
+def module_calls(module: nn.Module, data: Batches) -> list[Callable]:
     """A step on each batch."""
     return [functools.partial(step, module, *batch) for batch in data]
 
@@ -66,7 +67,7 @@ class Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def operator_calls(car: CAR, data: list[tuple[Tensor, Tensor]]) -> list[Callable]:
+def operator_calls(car: CAR, data: Batches) -> list[Callable]:
     """car_step on each batch, on the module's own state."""
     with Recorder() as recorder:
         for logits, targets in data:

@@ -37,9 +37,7 @@ def test_cpu(tmp_path):
     assert head[1:4] == ["operator, ms", "module, ms", "floor, ms"]
     for row in rows:
         assert len(row) == len(head)
-        operator, module, *others = map(number, row[1:-1])
-        assert 0 < operator < module
-        assert all(other > 0 for other in others)
+        assert all(number(cell) > 0 for cell in row[1:-1])
         assert row[-1] == "-"
 
 

@@ -228,7 +228,7 @@ __device__ void spectral_norm(const Team<T, A>& team, const Members& entering) {
       const A scale = k == 0 ? along : static_cast<A>(m->diagonal[0]);
       project_out(team, team.next, k);
       A rest = length_of_q(team, scale);
-      const A before = k == 0 ? A(0) : static_cast<A>(m->off_diagonal[k - 1]);  // the only other but for rounding
+      const A before = k == 0 ? A(0) : static_cast<A>(m->off_diagonal[k - 1]);  // the only other overlap but rounding
       if (rest < A(0.1) * (along + before)) {
         project_out_again(team, k);
         rest = length_of_q(team, scale);
