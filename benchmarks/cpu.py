@@ -23,8 +23,8 @@ from report import RIVALS
 from torch.nn import functional as F
 
 from car_ext import CAR
-from car_ext.machine import keep_freed_memory
-from car_ext.models import build_model
+from car_ext.machine.memory import keep_freed_memory
+from car_ext.models.classifier import build_model
 
 SHAPES = [(128, 10), (128, 100), (128, 1000), (1024, 1000), (128, 8142)]
 LARGEST = max(classes for _, classes in SHAPES)

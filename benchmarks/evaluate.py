@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from car_ext.evaluate import default_batch_size, score
-from car_ext.runtime import Described, open_file
+from car_ext.evaluation.evaluate import default_batch_size
+from car_ext.evaluation.score import score
+from car_ext.runtimes import open_file
+from car_ext.runtimes.described import Described
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
 

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch
 from cases import DTYPES, Case, Options, assert_matches_oracle, tolerance_of
 
-from car_ext import ops
+from car_ext.ops import operators as ops
 
 # Few classes, where each block iterates alone, and many; rows by warp and by block; dense prediction.
 SHAPES = [(1, 2, ()), (70, 5, ()), (4, 100, (3, 2)), (40, 129, ()), (600, 140, ()), (9, 400, ())]

@@ -6,11 +6,11 @@ car, balanced = CAR(class_counts), build_loss("balanced_softmax", class_counts)
 loss = balanced(logits, targets) + car(logits, targets)
 """
 
-from . import weight_regularizers  # noqa: F401  (registers its methods)
-from .confusion_matrix import confusion, spectral_norm
-from .errors import InputError
-from .losses import build_loss
-from .regularizer import CAR, VARIANTS, Variant
+from car_ext.errors import InputError
+from car_ext.methods.losses import build_loss
+from car_ext.methods.regularizers import balancing as weight_regularizers  # noqa: F401  (registers its methods)
+from car_ext.methods.regularizers.car import CAR, VARIANTS, Variant
+from car_ext.ops.functional import confusion, spectral_norm
 
 __all__ = ["CAR", "VARIANTS", "InputError", "Variant", "build_loss", "confusion", "spectral_norm"]
 __version__ = "0.1.0"

@@ -19,8 +19,9 @@ def versions() -> dict:
     """Everything a maintainer asks first, as plain data."""
     import torch
 
-    from . import __version__, _library
-    from .runtime import working_providers
+    from car_ext import __version__
+    from car_ext.ops import library as _library
+    from car_ext.runtimes.onnx_file import working_providers
 
     def version(name: str) -> str:
         try:
@@ -52,7 +53,7 @@ def versions() -> dict:
 def _operator_works(device: str) -> bool:
     import torch
 
-    from . import CAR
+    from car_ext import CAR
 
     if device == "cuda" and not torch.cuda.is_available():
         return False
@@ -62,7 +63,7 @@ def _operator_works(device: str) -> bool:
 
 
 def _methods(file: Path | None) -> int:
-    from . import field
+    from car_ext.methods import table as field
 
     if file is None:
         print(field.markdown())
@@ -88,7 +89,7 @@ def main() -> int:
     of_log.add_argument("--out", type=Path, default=Path("monitor.html"), metavar="FILE.html", help="(%(default)s)")
     arguments = parser.parse_args()
     if arguments.command in ("report", "monitor"):
-        from . import report
+        from car_ext import report
 
         if arguments.command == "report":
             report.write(arguments.runs, arguments.out)
@@ -112,6 +113,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from .cli import run
+    from car_ext.cli.exits import run
 
     sys.exit(run(main))

@@ -5,13 +5,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from car_ext import cli, report
+from car_ext import report, text
+from car_ext.cli import exits
+from car_ext.cli import tables as cli
 from car_ext.datasets import DataOptions
 from car_ext.errors import InputError
-from car_ext.evaluate import LARGEST_BATCH, Evaluation, evaluate_all
+from car_ext.evaluation.evaluate import LARGEST_BATCH, Evaluation, evaluate_all
+from car_ext.evaluation.gate import EVERY_CLASS, SCORES, broken, parse_gate
 from car_ext.files import write_json
-from car_ext.gate import EVERY_CLASS, SCORES, broken, parse_gate
-from car_ext.metrics import worst_confusions
+from car_ext.metrics.summary import worst_confusions
 
 
 def main() -> int:
@@ -70,7 +72,7 @@ def main() -> int:
         workers=arguments.workers,
     )
     summaries = [evaluation.summary for evaluation in evaluations]
-    names = cli.short_names(arguments.models)
+    names = text.short_names(arguments.models)
     cli.print_evaluations(dict(zip(names, summaries, strict=True)), title=f"{summaries[0]['data']}, test images")
     print(summaries[0]["intervals"]["note"])
     for summary, findings in evaluations:
@@ -110,4 +112,4 @@ def write_report(names: list[str], evaluations: list[Evaluation], path: Path | N
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(exits.run(main))

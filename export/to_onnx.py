@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from car_ext import cli
+from car_ext.cli import exits
 from car_ext.export import FILES, export_run
 from car_ext.export.quantize import Calibration
 
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(exits.run(main))

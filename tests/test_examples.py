@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from car_ext import CAR, datasets
-from car_ext.losses import Loss
+from car_ext.methods.losses import Loss
 
 FOLDER = Path(__file__).parent.parent / "examples"
 # What each needs beyond the dependencies, and the checkpoint that it writes.

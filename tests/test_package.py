@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from car_ext import _library
+from car_ext.ops import library as _library
 
 
 def test_bug_report(tmp_path):

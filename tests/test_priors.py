@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from car_ext.datasets.profiles import exponential_profile
 from car_ext.errors import InputError
 from car_ext.priors import (
     check_class_counts,
     effective_number_weights,
-    exponential_profile,
     relative_frequencies,
     shot_groups,
     spectral_weights,

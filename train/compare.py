@@ -6,10 +6,14 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from car_ext import cli, report
-from car_ext.comparison import compare, draw, markdown, read_methods, table, with_and_without, worst_first
+from car_ext import report
+from car_ext.cli import exits
+from car_ext.cli import tables as cli
+from car_ext.cli.flags import parse
 from car_ext.files import write_json, write_text
-from car_ext.flags import parse
+from car_ext.studies.comparison import compare, read_methods, with_and_without
+from car_ext.studies.picture import draw
+from car_ext.studies.table import markdown, table, worst_first
 
 HERE = Path(__file__).parent
 EXAMPLES = """\
@@ -61,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(exits.run(main))

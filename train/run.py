@@ -5,10 +5,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from car_ext import cli, report
-from car_ext.engine import train
-from car_ext.flags import parse
-from car_ext.plan import plan
+from car_ext import report
+from car_ext.cli import exits
+from car_ext.cli import tables as cli
+from car_ext.cli.flags import parse
+from car_ext.training.plan import plan
+from car_ext.training.train import train
 
 EXAMPLES = """\
 examples:
@@ -43,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(exits.run(main))

@@ -5,10 +5,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from car_ext import cli
-from car_ext.flags import parse
-from car_ext.space import Space
-from car_ext.sweep import SCORES, SEARCHES, markdown, sweep
+from car_ext.cli import exits
+from car_ext.cli.flags import parse
+from car_ext.studies.space import Space
+from car_ext.studies.sweep import SCORES, SEARCHES, markdown, sweep
 
 HERE = Path(__file__).parent
 EXAMPLES = """\
@@ -67,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(exits.run(main))

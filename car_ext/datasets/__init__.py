@@ -9,13 +9,14 @@ import numpy as np
 
 from car_ext.datasets import cifar, digits, folder, list_file, parquet, tiny_imagenet
 from car_ext.datasets.benchmarks import BENCHMARKS, check_size
-from car_ext.datasets.cache import cached_bytes, decode_all, default_cache_bytes
+from car_ext.datasets.cache import cached_bytes, decode_all
 from car_ext.datasets.holdout import hold_out
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.longtail import PROFILES, SELECTIONS, imbalance
 from car_ext.datasets.options import DataOptions
 from car_ext.datasets.split import Images, LongTailedData, Split
 from car_ext.errors import InputError
+from car_ext.machine.memory import default_cache_bytes
 
 __all__ = [
     "BENCHMARKS",

@@ -2,25 +2,11 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from car_ext.datasets.lazy import LazyImages, ResizedImages
-
-
-def default_cache_bytes() -> int:
-    """A quarter of the memory that is free now; of 4 GiB where the system does not say."""
-    try:
-        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        try:
-            available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            available = 4 << 30
-    return available // 4
 
 
 def cached_bytes(images: LazyImages | ResizedImages) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from car_ext.datasets.profiles import exponential_profile, step_profile
 from car_ext.errors import InputError
-from car_ext.priors import exponential_profile, step_profile
 from car_ext.values import check
 
 PROFILES = {"exp": exponential_profile, "step": step_profile}

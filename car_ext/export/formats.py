@@ -11,8 +11,10 @@ from car_ext.export import predict, torch_files
 from car_ext.export.onnx import save_float16, save_float32
 from car_ext.export.quantize import Calibration, save_int8, training_images
 from car_ext.files import write_text
-from car_ext.finished import FinishedRun
-from car_ext.runtime import Described, OnnxClassifier, TorchClassifier
+from car_ext.runtimes.described import Described
+from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.runtimes.onnx_file import OnnxClassifier
+from car_ext.runtimes.torch_file import TorchClassifier
 
 FILES = {
     "fp32": "model.onnx",

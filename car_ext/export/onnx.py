@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from car_ext.errors import InputError
 from car_ext.export.translations import onnx_translations
-from car_ext.finished import FinishedRun
+from car_ext.runtimes.finished_run import FinishedRun
 
 OPSET = 18
 STANDARD = ("", "ai.onnx")

@@ -12,12 +12,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxscript import ir
 
 from car_ext import datasets
-from car_ext.config import Config
+from car_ext.config.config import Config
+from car_ext.datasets.reading import centres
 from car_ext.errors import InputError
 from car_ext.export.onnx import save_described
-from car_ext.finished import FinishedRun
-from car_ext.loader import centres
-from car_ext.runtime import OnnxClassifier
+from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.runtimes.onnx_file import OnnxClassifier
 from car_ext.seeds import derive
 
 BATCH_SIZE = 16

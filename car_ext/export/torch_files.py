@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from car_ext.finished import FinishedRun
-from car_ext.runtime import FACTS_FILE
+from car_ext.runtimes.described import FACTS_FILE
+from car_ext.runtimes.finished_run import FinishedRun
 
 
 def save_torchscript(run: FinishedRun, path: Path) -> None:

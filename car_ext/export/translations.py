@@ -6,7 +6,7 @@ import torch
 from onnxscript import ir
 from onnxscript import opset18 as op
 
-from car_ext import ops
+from car_ext.ops import operators as ops
 
 
 def onnx_translations() -> dict[Callable, Callable]:

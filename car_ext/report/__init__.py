@@ -56,8 +56,8 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
         InputError: no log, a line of another kind, or an ``out`` whose folder does not exist. A last line that was
             interrupted is left out, and the page says so.
     """
-    from car_ext.report.log import Log
-    from car_ext.report.monitoring import render
+    from car_ext.report.monitoring.log import Log
+    from car_ext.report.monitoring.page import render
 
     out, log = _writable(out), Path(log)
     write_text(out, render(Log.read(log), log.name))

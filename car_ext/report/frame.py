@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from car_ext import __version__
-from car_ext.report.tables import Table
+from car_ext.report.cells import Table
 
 
 class Line(NamedTuple):

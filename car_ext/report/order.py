@@ -4,7 +4,7 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from car_ext.bounds import error_rates
+from car_ext.metrics.bounds import error_rates
 
 OPTIMAL = 150  # classes up to which the best order of the leaves is found in no noticeable time
 

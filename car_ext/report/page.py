@@ -9,12 +9,12 @@ import numpy as np
 from bokeh.embed import json_item
 from PIL import Image
 
-from car_ext.cli import printable
-from car_ext.findings import MOST_CONFIDENT
-from car_ext.report import figures, tables
+from car_ext.metrics.mistakes import MOST_CONFIDENT
+from car_ext.report import cells, figures, plot, tables
 from car_ext.report.frame import Figure, Line, page
 from car_ext.report.order import clustered
 from car_ext.report.runs import Run
+from car_ext.text import printable
 
 
 class Picture(NamedTuple):
@@ -84,7 +84,7 @@ def _lead(run: Run, first: Run) -> dict[str, Any]:
                 f"class {tables.worst_name(run)}, {run.class_counts[worst]:,} training images"
                 if worst is not None
                 else "",
-                f"95 % interval {tables.interval(*bounds)} %" if bounds else "",
+                f"95 % interval {cells.interval(*bounds)} %" if bounds else "",
                 _against(run, first, "worst_class_accuracy"),
             ),
             (
@@ -103,7 +103,7 @@ def _lead(run: Run, first: Run) -> dict[str, Any]:
 def _against(run: Run, first: Run, key: str) -> str:
     if run is first:
         return ""
-    change = tables.difference(run.summary.get(key), first.summary.get(key), True)
+    change = cells.difference(run.summary.get(key), first.summary.get(key), True)
     return f"{change} points against {first.name}" if change else ""
 
 
@@ -114,7 +114,7 @@ def _accuracies(runs: Sequence[Run]) -> Figure:
         f"to {tables.percent(np.nanmax(run.accuracies))} %"
         for run in known
     )
-    few = len(runs[0].class_names) <= figures.NAMED
+    few = len(runs[0].class_names) <= plot.NAMED
     return Figure(
         "Accuracy of every class against its training images",
         f"Points, one a class, training images across and test accuracy up. {worst}.",

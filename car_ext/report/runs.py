@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from car_ext.cli import printable
 from car_ext.errors import InputError
-from car_ext.findings import Findings
-from car_ext.intervals import wilson_interval
-from car_ext.run_folder import RunFolder
+from car_ext.metrics.findings import Findings
+from car_ext.metrics.intervals import wilson_interval
+from car_ext.run.folder import RunFolder
+from car_ext.text import printable
 
 
 @dataclasses.dataclass(frozen=True)

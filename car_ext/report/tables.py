@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from car_ext.cli import SPEEDS, percent, printable
-from car_ext.cli import speeds as measured
-from car_ext.findings import IMAGES_PER_PAIR, PAIRS, confused_pairs
+from car_ext.metrics.mistakes import IMAGES_PER_PAIR, PAIRS, confused_pairs
+from car_ext.metrics.vocabulary import SPEEDS
+from car_ext.metrics.vocabulary import speeds as measured
 from car_ext.priors import shot_groups
+from car_ext.report.cells import LONGEST, Cell, Table, difference, interval
 from car_ext.report.runs import Run
+from car_ext.text import percent, printable
 
-LONGEST = 2000  # rows
 MADE = (
     "model",
     "format",
@@ -45,21 +46,6 @@ SCORES = (  # key of the summary, what it is called, whether it is a fraction, w
     ("confusion_norm", "spectral norm of the confusions", False, False),
     ("weighted_confusion_norm", "spectral norm, classes weighted by rarity", False, False),
 )
-
-
-class Cell(NamedTuple):
-    text: str
-    note: str = ""  # beside it, smaller
-    best: bool = False  # of its row
-
-
-class Table(NamedTuple):
-    """The first column holds the headings of the rows; numbers, which are all others unless told, stand right."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
-    text: frozenset[int] = frozenset()  # columns beside the first that hold words
 
 
 def scores(runs: Sequence[Run]) -> Table:
@@ -310,18 +296,6 @@ def setup(runs: Sequence[Run]) -> Table:
         [[printable(key), *texts[key]] for key in order],
         frozenset(range(1, len(runs) + 1)),
     )
-
-
-def interval(low: float, high: float) -> str:
-    return "-" if np.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def difference(value: float | None, base: float | None, fraction: bool) -> str:
-    """With its sign, in points where it is a fraction; empty where undefined."""
-    if value is None or base is None or np.isnan(value) or np.isnan(base):
-        return ""
-    text = f"{100 * (value - base):+.1f}" if fraction else f"{value - base:+.3f}"
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _share(run: Run, predicted: int, true: int) -> float:

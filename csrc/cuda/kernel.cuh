@@ -1,5 +1,5 @@
 // The kernel of every operator here, free of torch so that the very same source also runs on a CPU under the tests'
-// shim (tests/cuda_shim): four phases, in one cooperative launch or in one launch each (schedule.cuh).
+// shim (tests/ops/cuda_shim): four phases, in one cooperative launch or in one launch each (schedule.cuh).
 //
 // Deterministic: every sum belongs to one thread or to one fixed tree; no float atomics. No host synchronisation: what
 // depends on the data (absent classes, convergence, NaN) is decided here.

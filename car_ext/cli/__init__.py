@@ -1,0 +1,5 @@
+"""The command line: flags, tables, exit codes."""
+
+from car_ext.cli.exits import run
+
+__all__ = ["run"]

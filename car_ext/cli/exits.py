@@ -1,0 +1,33 @@
+"""Exit codes of the scripts."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from car_ext.errors import InputError
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Runs a script's main function and returns its exit code, for `sys.exit(run(main))`.
+
+    Returns:
+        What main returned, 0 for None; 2 after an InputError or OSError, printed to stderr as one line;
+        130 after Ctrl-C; 141 when the reader of stdout has gone, as `| head` does.
+    """
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit, which would fail again with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"error: {error}; check the path, its permissions and the free space.", file=sys.stderr)
+        return 2

@@ -1,0 +1,138 @@
+"""What the command-line scripts share: exit codes, the tables they print, and names for both."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from car_ext.metrics.summary import mean_and_deviation
+from car_ext.metrics.vocabulary import SPEEDS, speeds
+from car_ext.text import percent, printable
+
+ROWS = {
+    "overall": "overall_accuracy",
+    "balanced": "balanced_accuracy",
+    "worst class": "worst_class_accuracy",
+    "  which one": "worst_class",
+    "rarest three": "rarest_three_accuracy",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "worst-class ratio": "worst_class_ratio",
+}
+
+SIDE_BY_SIDE = 4  # so many methods fit beside one another
+EVALUATIONS_SIDE_BY_SIDE = 3  # they have differences and intervals
+BELOW_ONE_ANOTHER = ("overall", "worst class", "rarest three", "many", "medium", "few")
+
+
+def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], title: str | None = None) -> None:
+    """Prints the scores of one or more methods side by side, in per cent.
+
+    Args:
+        summaries_by_name: method name to what `metrics.summarize` returns, or to a list of those, one a seed, which
+            is shown as mean ± standard deviation.
+        title: a line above the table.
+    """
+    table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
+    columns = [[runs] if isinstance(runs, Mapping) else runs for runs in summaries_by_name.values()]
+    cells = {row: [_cell([summary[key] for summary in runs]) for runs in columns] for row, key in ROWS.items()}
+    if len(columns) <= SIDE_BY_SIDE:
+        for name in summaries_by_name:
+            table.add_column(_text(name), justify="right", overflow="fold")
+        for row, key in ROWS.items():
+            table.add_row(row, *cells[row], style="bold" if key == "worst_class_accuracy" else None)
+    else:
+        for row in BELOW_ONE_ANOTHER:
+            table.add_column(row, justify="right")
+        for name, *line in zip(summaries_by_name, *(cells[row] for row in BELOW_ONE_ANOTHER), strict=True):
+            table.add_row(_text(name), *line)
+    Console().print(table)
+
+
+def print_evaluations(summaries_by_name: Mapping[str, Mapping], title: str | None = None) -> None:
+    """Prints scores in per cent, with their differences to the first model, and speeds.
+
+    A few models stand side by side with every score; more stand below one another with those that matter most.
+
+    Args:
+        summaries_by_name: model name to a summary of `evaluate.evaluate_all`.
+        title: a line above the table.
+    """
+    few = len(summaries_by_name) <= EVALUATIONS_SIDE_BY_SIDE
+    (_print_side_by_side if few else _print_below_one_another)(summaries_by_name, _text(title) if title else None)
+
+
+def _print_side_by_side(summaries_by_name: Mapping[str, Mapping], title: Text | None) -> None:
+    table = Table(Column("accuracy in %", no_wrap=True), box=SIMPLE, title=title)
+    for name in summaries_by_name:
+        table.add_column(_text(name), justify="right", overflow="fold")
+    summaries = summaries_by_name.values()
+    for row, key in ROWS.items():
+        cells = [_changed(summary, key) for summary in summaries]
+        table.add_row(row, *cells, style="bold" if key == "worst_class_accuracy" else None)
+        if key in ("overall_accuracy", "worst_class_accuracy"):
+            bounds = [summary["intervals"][key] for summary in summaries]
+            table.add_row("  95 % interval", *[_interval(pair) for pair in bounds])
+    table.add_section()
+    for row, *cells in zip(SPEEDS, *map(speeds, summaries), strict=True):
+        table.add_row(row, *map(_text, cells))
+    Console().print(table)
+
+
+def _print_below_one_another(summaries_by_name: Mapping[str, Mapping], title: Text | None) -> None:
+    accuracies = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=title, collapse_padding=True)
+    for row in ("overall", "worst class", "95 % interval", "rarest three"):
+        accuracies.add_column(row, justify="right", no_wrap=True, style="bold" if row == "worst class" else None)
+    times = Table(Column("speed", overflow="fold"), box=SIMPLE, collapse_padding=True)
+    for row in SPEEDS:
+        times.add_column(row.replace(", ", "\n", 1), justify="right", no_wrap=row != "runs in")
+    for name, summary in summaries_by_name.items():
+        overall, worst, rarest = (_changed(summary, ROWS[row]) for row in ("overall", "worst class", "rarest three"))
+        bounds = _interval(summary["intervals"]["worst_class_accuracy"])
+        accuracies.add_row(_text(name), overall, worst, bounds, rarest)
+        times.add_row(_text(name), *map(_text, speeds(summary)))
+    Console().print(accuracies, times)
+
+
+def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None:
+    """Prints the worst classes and what they are taken for, in per cent.
+
+    Args:
+        confusions: what `metrics.worst_confusions` returns; an entry may have an "interval" of its accuracy besides.
+        title: a line above the table.
+    """
+    table = Table(box=SIMPLE, title=_text(title) if title else None)
+    table.add_column("class", overflow="fold")
+    table.add_column("training images", justify="right")
+    table.add_column("accuracy", justify="right")
+    table.add_column("confused with", overflow="fold")
+    for entry in confusions:
+        taken_for = ", ".join(f"{c['class']} {100 * c['fraction']:.0f}%" for c in entry["confused_with"])
+        accuracy = f"{percent(entry['accuracy'])}%"
+        if "interval" in entry:
+            accuracy += f" ({_interval(entry['interval'])})"
+        table.add_row(_text(entry["class"]), str(entry["class_count"]), accuracy, _text(taken_for or "-"))
+    Console().print(table)
+
+
+def _changed(summary: Mapping, key: str) -> Text | str:
+    change = summary.get("difference", {}).get(key)
+    return _cell([summary[key]]) if change is None else f"{percent(summary[key])} ({100 * change:+.1f})"
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else " to ".join(map(percent, bounds))
+
+
+def _cell(values: Sequence[float | str | None]) -> Text | str:
+    if any(isinstance(value, str) for value in values):
+        return _text(", ".join(dict.fromkeys(value for value in values if value)))
+    return percent(*mean_and_deviation(values))
+
+
+def _text(name: str) -> Text:
+    """Names come from folders: brackets are not markup."""
+    return Text(printable(name))

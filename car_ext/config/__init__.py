@@ -1,0 +1,1 @@
+"""A training job as one typed value, from YAML files."""

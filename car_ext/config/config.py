@@ -1,0 +1,315 @@
+"""A training job as one typed value: every option with its default, help and limits."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from car_ext.config.option import check_fields, field_value, option
+from car_ext.datasets import NAMES, PROFILES, SELECTIONS, DataOptions
+from car_ext.errors import InputError, suggest
+from car_ext.methods.augment.images import AUGMENTATIONS
+from car_ext.methods.table import names
+from car_ext.values import convert
+
+
+@dataclasses.dataclass(frozen=True)
+class CAROptions:
+    """Options of :class:`car_ext.regularizer.CAR`; loss = CE + alpha * ||C^ Lambda||_2 (arXiv 2603.16732)."""
+
+    alpha: float = option(0.5, "method", "weight of the regularizer in the loss", low=0)
+    beta: float = option(
+        0.5, "method", "memory of the running confusion matrix: 0 sees only the current batch", low=0, below=1
+    )
+    r0: float = option(
+        0.2,
+        "method",
+        "smoothing of the class weights (frequency + r0)^-1/2; smaller favours rare ones",
+        above=0,
+    )
+    gamma: float = option(0.1, "method", "margin a competing logit has to be beaten by", low=0)
+    temperature: float = option(1.0, "method", "temperature of the softmax over competing classes", above=0)
+    prior: float = option(
+        0.0, "method", "CAR sees logits + this times log frequency; 0 as published, 1 as balanced softmax does", low=0
+    )
+    variant: str = option(
+        "paper",
+        "method",
+        "definition in the paper, or the behaviour of its published code",
+        choices=("paper", "reference-code"),
+    )
+    absent: str = option(
+        "decay",
+        "method",
+        "what happens to the confusions of a class missing from a batch: "
+        "decay as published, or hold, better with many classes",
+        choices=("decay", "hold"),
+    )
+    debias: bool = option(False, "method", "correct the running matrix for starting at zero")
+
+    def __post_init__(self) -> None:
+        check_fields(self, prefix="car.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One training job. Without any option: the built-in digits, about two seconds on a laptop.
+
+    Every value is checked on construction; :class:`~car_ext.errors.InputError` names the key, the value and
+    what would be allowed. ``None`` means "decide from the data, the model or the machine".
+    """
+
+    data: str = option(
+        "digits",
+        "data",
+        f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
+        "parquet files, or a .txt file of lines 'path label'",
+    )
+    data_root: str | None = option(
+        None, "data", "folder with a benchmark's files, or to which the paths of a .txt file are relative"
+    )
+    test_list: str | None = option(None, "data", "the test images, where --data is a .txt file")
+    label_column: str | None = option(None, "data", "column of the labels, where parquet files have several")
+    download: bool = option(
+        False, "data", "fetch cifar10 or cifar100 into --data-root unless there", changes_result=False
+    )
+    imbalance_ratio: float | None = option(
+        None, "data", "largest over smallest class count, which the training set is cut to", low=1
+    )
+    profile: str = option(
+        "exp", "data", "how class counts fall: exponentially, or in one step in the middle", choices=PROFILES
+    )
+    selection: str | None = option(
+        None,
+        "data",
+        "which images of a class stay: the first after a seeded shuffle, or the first; default: seeded for the "
+        "benchmarks, else first",
+        choices=SELECTIONS,
+    )
+    selection_seed: int = option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
+    img_size: int | None = option(None, "data", "side of the square the network sees, in pixels", low=4)
+    augment: str = option(
+        "auto",
+        "data",
+        "training-time augmentation: shifted crops, mirrored too, or random resized crops (rrc); "
+        "auto is none for digits, crop-flip up to 96 pixels, rrc above",
+        choices=("auto", *AUGMENTATIONS),
+    )
+    holdout: float = option(
+        0.0,
+        "data",
+        "share of each class's training images that is held out and scored in place of the test set",
+        low=0,
+        below=1,
+    )
+    test_flip: bool = option(False, "data", "score the mean of the logits of an image and of its mirror image")
+    view_augment: str = option(
+        "auto",
+        "data",
+        "augmentation of the further views that --contrast compares; auto is crop for digits, else simclr",
+        choices=("auto", *AUGMENTATIONS[1:]),
+    )
+    cache_gb: float | None = option(
+        None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
+    )
+
+    model: str = option(
+        "convnet", "model", "convnet, cifar_resnet8/20/32/44/56 (with x2 or x4: wider) or any timm model"
+    )
+    patch_size: int | None = option(None, "model", "patch side of a transformer, in pixels", low=1)
+    pretrained: bool = option(False, "model", "start from timm's published weights (downloaded once)")
+
+    loss: str = option(
+        "ce",
+        "method",
+        f"training loss, +drw behind it defers class weights; {names('loss')}",
+    )
+    drw_epoch: int | None = option(None, "method", "first epoch of +drw; default: after 80 % of them", low=1)
+    regularizer: str = option("none", "method", f"what joins the loss, several with + between; {names('regularizer')}")
+    head: str = option("linear", "method", f"classifier on top of the features; {names('head')}")
+    sampler: str = option("instance", "method", f"how training images are drawn; {names('sampler')}")
+    mix: str = option("none", "method", f"how images are mixed; {names('mix')}")
+    contrast: str = option("none", "method", f"how several views of each image are compared; {names('contrast')}")
+    car: CAROptions = dataclasses.field(default_factory=CAROptions)
+
+    stage2: str | None = option(
+        None,
+        "second stage",
+        "folder of a finished run: keep its network and train a new head on it; its options become the defaults",
+    )
+    retrain: str | None = option(
+        None,
+        "second stage",
+        f"how, sets the defaults of loss, head, sampler and schedule; {names('stage2')}",
+    )
+    bn: str = option(
+        "eval",
+        "second stage",
+        "batch normalisation: eval freezes it, and the features are computed once; train lets its averages move, as "
+        "published code does, and computes them anew in every step",
+        choices=("eval", "train"),
+    )
+
+    epochs: int = option(40, "optimisation", "passes over the training set", low=1)
+    batch_size: int = option(64, "optimisation", "images a step", low=1)
+    optimizer: str = option("adamw", "optimisation", "update rule", choices=("sgd", "adamw"))
+    lr: float = option(3e-3, "optimisation", "peak learning rate", above=0)
+    min_lr: float = option(0.0, "optimisation", "learning rate at the end of the cosine", low=0)
+    schedule: str = option(
+        "cosine", "optimisation", "how the learning rate falls after the warm-up", choices=("cosine", "step")
+    )
+    step_epochs: str | None = option(
+        None, "optimisation", "after which epochs a step schedule lowers the rate, such as 160,180"
+    )
+    step_factor: float = option(0.1, "optimisation", "what each of them multiplies the rate by", above=0, below=1)
+    warmup_epochs: float = option(1.0, "optimisation", "epochs of linear warm-up, may be a fraction", low=0)
+    momentum: float = option(0.9, "optimisation", "momentum of sgd; adamw ignores it", low=0, below=1)
+    weight_decay: float = option(0.05, "optimisation", "weight decay, on all parameters", low=0)
+    clip_grad: float | None = option(None, "optimisation", "largest gradient norm of a step", above=0)
+    amp: str = option(
+        "auto",
+        "optimisation",
+        "half precision, on CUDA only; auto is bf16 where supported, else fp16",
+        choices=("auto", "none", "bf16", "fp16"),
+    )
+    channels_last: bool | None = option(None, "optimisation", "channels-last weights; default: on CUDA")
+
+    seed: int = option(0, "run", "fixes initial weights, order and augmentation", low=0, high=2**32 - 1)
+    out: str | None = option(
+        None, "run", "folder of the run; default: runs/DATA-MODEL-METHOD-seedN", changes_result=False
+    )
+    resume: bool = option(False, "run", "go on from the last checkpoint of --out", changes_result=False)
+    device: str = option("auto", "run", "auto, cpu, cuda or cuda:N")
+    threads: int | None = option(
+        None,
+        "run",
+        "CPU threads; default: as many as cores, but 1 for images up to 16 pixels, where more cost time",
+        low=1,
+        changes_result=False,
+    )
+    workers: int | None = option(
+        None, "run", "processes that load images; default: 0 if cached", low=0, changes_result=False
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.warmup_epochs > self.epochs:
+            raise InputError(f"warmup_epochs is {self.warmup_epochs:g}, more than all {self.epochs} epochs; lower it.")
+        if self.min_lr > self.lr:
+            raise InputError(f"min_lr is {self.min_lr}, above the peak lr of {self.lr}; lower it.")
+        if self.schedule == "step" and not self.step_epochs:
+            raise InputError("schedule is step, but step_epochs does not say when, such as 160,180.")
+        drops = [self.warmup_epochs, *self.drop_epochs, self.epochs]
+        if any(later <= earlier for earlier, later in pairwise(drops)) and self.schedule == "step":
+            raise InputError(
+                f"step_epochs is {self.step_epochs}, but must rise from above the {self.warmup_epochs:g} epochs of "
+                f"warm-up to below all {self.epochs}."
+            )
+        if self.retrain and not self.stage2:
+            raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
+        if self.stage2 and self.contrast != "none":
+            raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
+
+    @property
+    def method(self) -> str:
+        """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
+        defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
+        words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
+        return self.retrain or "+".join(words)
+
+    @property
+    def drop_epochs(self) -> list[int]:
+        """After which epochs the rate falls by ``step_factor``; none for a cosine."""
+        words = (self.step_epochs or "").split(",") if self.schedule == "step" else []
+        return [convert(word, int, "step_epochs") for word in words]
+
+    @property
+    def data_options(self) -> DataOptions:
+        """Where the data's files are and how they are cut."""
+        return DataOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)})
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run is written: ``out``, or a name made of data, model, method and seed."""
+        if self.out:
+            return Path(self.out)
+        method = re.sub(r"[^\w.+=-]", "-", self.method)
+        if self.stage2:
+            return Path(self.stage2).with_name(f"{Path(self.stage2).name}-{method}")
+        return Path("runs") / f"{Path(self.data).stem}-{self.model}-{method}-seed{self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values that YAML and JSON can hold; ``from_dict`` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> "Config":
+        """Build from a nested (``{"car": {"alpha": 1}}``) mapping, as read from YAML.
+
+        Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+        """
+        return cls.from_options(option_values(values, where))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "Config":
+        """Build from options by key, as of :func:`option_values`."""
+        plain = {key: value for key, value in options.items() if "." not in key}
+        car = {key.removeprefix("car."): value for key, value in options.items() if "." in key}
+        return cls(**plain, car=CAROptions(**car))
+
+    def with_options(self, values: Mapping[str, Any], where: str) -> "Config":
+        """This job with some options changed; raises :class:`InputError` as :meth:`from_dict`."""
+        return self.from_options(option_values(self.to_dict(), where) | option_values(values, where))
+
+    def differences(self, other: "Config") -> list[str]:
+        """Keys (such as ``lr`` or ``car.alpha``) in which a run of ``other`` could give another result."""
+        return [
+            key
+            for key, field in OPTIONS.items()
+            if field.metadata["changes_result"] and _get(self, key) != _get(other, key)
+        ]
+
+
+OPTIONS: dict[str, dataclasses.Field] = {}  # by key, such as lr or car.alpha
+for _outer in dataclasses.fields(Config):
+    if _outer.name == "car":
+        OPTIONS |= {f"car.{inner.name}": inner for inner in dataclasses.fields(CAROptions)}
+    else:
+        OPTIONS[_outer.name] = _outer
+
+
+def option_value(key: str, value: Any, where: str) -> Any:
+    """A raw ``value`` as the option ``key``, such as ``lr`` or ``car.alpha``, holds it.
+
+    Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+    """
+    return field_value(_field(key, where), value, f"{key} in {where}")
+
+
+def option_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The options of a nested mapping by key: ``{"car": {"alpha": 1}}`` gives ``{"car.alpha": 1.0}``.
+
+    Raises :class:`InputError` as :func:`option_value`.
+    """
+    flat = {}
+    for key, value in values.items():
+        if key == "car":
+            if not isinstance(value, Mapping):
+                raise InputError(f"car in {where} is {value!r}, but must be like {{alpha: 0.5}}.")
+            flat |= {f"car.{inner}": inner_value for inner, inner_value in value.items()}
+        else:
+            flat[str(key)] = value
+    fields = {key: _field(key, where) for key in flat}  # all of them before the first value
+    return {key: field_value(field, flat[key], f"{key} in {where}") for key, field in fields.items()}
+
+
+def _field(key: str, where: str) -> dataclasses.Field:
+    if key not in OPTIONS:
+        raise InputError(f"{key} in {where} is not an option{suggest(key, OPTIONS)}")
+    return OPTIONS[key]
+
+
+def _get(config: Config, key: str) -> Any:
+    return getattr(config.car, key.removeprefix("car.")) if "." in key else getattr(config, key)

@@ -1,0 +1,41 @@
+"""Stored images as arrays, and their batches read ahead of the model."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from car_ext.datasets import Images, Split
+
+
+def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches of :func:`test_loader` as arrays, ``threads`` of them being decoded while one is in use."""
+    batches = [np.arange(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+    with ThreadPoolExecutor(threads) as pool:
+
+        def read(indices: np.ndarray) -> Future:
+            return pool.submit(centres, split.images, indices, image_size)
+
+        coming = deque(map(read, batches[:threads]))
+        for number, indices in enumerate(batches):
+            images = coming.popleft().result()
+            coming.extend(map(read, batches[number + threads : number + threads + 1]))
+            yield images, split.targets[indices]
+
+
+def centres(stored: Images | np.ndarray, indices: Sequence[int], image_size: int | None) -> np.ndarray:
+    """The centre of some stored images, uint8 (N, image_size, image_size, C); as they are where None."""
+    return _centre(_stack(stored, indices), image_size)
+
+
+def _centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
+    if image_size is None:
+        return images
+    edge = (images.shape[1] - image_size) // 2
+    inside = slice(edge, edge + image_size)
+    return np.ascontiguousarray(images[:, inside, inside])
+
+
+def _stack(stored: Images | np.ndarray, indices: Sequence[int]) -> np.ndarray:
+    return stored[indices] if isinstance(stored, np.ndarray) else np.stack([stored[int(i)] for i in indices])

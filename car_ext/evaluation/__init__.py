@@ -1,0 +1,1 @@
+"""Models scored where they will run."""

@@ -1,0 +1,183 @@
+"""Score exported models where they will run, with the metrics that scored them in training."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from car_ext import datasets
+from car_ext.datasets.reading import centres, read_ahead
+from car_ext.errors import InputError
+from car_ext.evaluation.gate import differences
+from car_ext.evaluation.score import score
+from car_ext.evaluation.speed import _milliseconds, _single_calls
+from car_ext.machine.memory import default_cache_bytes
+from car_ext.metrics import summary as metrics
+from car_ext.metrics.findings import Findings
+from car_ext.metrics.intervals import wilson_interval, worst_class_interval
+from car_ext.runtimes import open_file
+from car_ext.runtimes.described import Described
+from car_ext.runtimes.finished_run import FinishedRun
+
+LARGEST_BATCH = 256  # more gain no speed
+BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
+LEVEL = 0.95
+SELECTION_BIAS = (
+    "The worst class is picked on these images, the unluckiest among close ones, and again in every resample, so its "
+    "interval lies too low for the lowest true accuracy."
+)
+
+
+class Evaluation(NamedTuple):
+    """One model on one test set.
+
+    Attributes:
+        summary: the scores, ready for JSON; see `evaluate_all`.
+        findings: what `car_ext.report` shows besides, the confusion counts among it.
+    """
+
+    summary: dict[str, Any]
+    findings: Findings
+
+
+def evaluate(
+    model_path: str | Path,
+    data: str,
+    *,
+    options: datasets.DataOptions | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Score one model on the test split of ``data``; see `evaluate_all`."""
+    (evaluation,) = evaluate_all(
+        [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
+    )
+    return evaluation
+
+
+def evaluate_all(
+    model_paths: Sequence[str | Path],
+    data: str,
+    *,
+    options: datasets.DataOptions | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Evaluation]:
+    """Score models one after another on the same images: the test split of ``data``.
+
+    Args:
+        model_paths: files written by ``export/to_onnx.py`` (.onnx, .pt, .pt2), or folders of training runs.
+        data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
+        options: where the data's files are.
+        batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
+        workers: threads that decode images ahead, where they do not fit in memory; one a core, up to 8, by default.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        For each model its findings and a summary with the keys of a run's ``summary.json`` (``metrics.summarize``, and
+        ``scores`` as of ``ScoreStatistics.summary``). Besides, the summary has
+
+        - model, format (``Described.format``), data, provider, images, batch_size;
+        - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
+          batch_size images and with one;
+        - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
+          bootstrap's for worst_class_accuracy, and a note on its bias;
+        - difference, for all but the first: `gate.differences` to the first.
+
+        ``worst_class_ratio_same`` needs every class's accuracy in training, which is not known: it is None.
+
+    Raises:
+        InputError: a bad model or data, classes that the model does not know, or logits that are not finite.
+    """
+    if not model_paths or len(set(map(str, model_paths))) != len(model_paths):
+        raise InputError("give one or more models, each once.")
+    for path in model_paths:  # before the first is scored, which may take long
+        if not Path(path).exists():
+            raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+    evaluations: list[Evaluation] = []
+    held_out = None
+    for path in model_paths:
+        model = FinishedRun(path) if Path(path).is_dir() else open_file(path)
+        if held_out is None or held_out.image_size != model.stored_size:
+            held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
+        if held_out.channels != model.channels:
+            raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
+        size = batch_size or default_batch_size(model.image_size)
+        try:
+            evaluation = _evaluate(model, held_out, data, size, workers, progress)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        evaluation.summary["model"] = str(path)
+        if evaluations:
+            evaluation.summary["difference"] = differences(evaluations[0].summary, evaluation.summary)
+        evaluations.append(evaluation)
+    return evaluations
+
+
+def default_batch_size(image_size: int) -> int:
+    """A power of two from 1 to 256, whose activations are likely to fit in a sixteenth of the free memory."""
+    fitting = default_cache_bytes() // 4 // (BYTES_A_PIXEL * image_size**2)
+    return min(LARGEST_BATCH, 1 << max(0, fitting.bit_length() - 1))
+
+
+def _evaluate(
+    model: Described, held_out: datasets.LongTailedData, data: str, batch_size: int, workers: int | None, progress: bool
+) -> Evaluation:
+    names = model.class_names
+    known, split = _labels(names, held_out.class_names, data), held_out.test
+    batch_size = min(batch_size, len(split))
+    threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
+    model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
+    with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
+        batches = read_ahead(split, model.image_size, batch_size, threads)
+        known_batches = ((images, known[labels]) for images, labels in batches)
+        confusion, statistics, mistakes, calls = score(model, known_batches, len(names), bar.update)
+    seconds = [spent for _, spent in calls]
+    full = [spent for images, spent in calls if images == batch_size]
+    image = centres(split.images, [0], model.image_size)
+    summary = metrics.summarize(confusion, model.class_counts, names, model.train_worst_class_accuracy)
+    findings = Findings.collect(confusion, statistics.reliability(), mistakes, split.images)
+    summary |= {
+        "scores": statistics.summary(names),
+        "intervals": _intervals(confusion, names),
+        "format": model.format,
+        "data": held_out.name,
+        "provider": model.provider,
+        "images": len(split),
+        "batch_size": batch_size,
+        "images_per_second": len(split) / sum(seconds),
+        "latency_ms": {"batch": _milliseconds(full), "single": _milliseconds(_single_calls(model, image))},
+    }
+    return Evaluation(summary, findings)
+
+
+def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    correct, images = np.diag(confusion), confusion.sum(axis=0)
+    pairs = zip(*wilson_interval(correct, images, LEVEL), strict=True)
+    overall = wilson_interval(correct.sum(), images.sum(), LEVEL)
+    return {
+        "level": LEVEL,
+        "overall_accuracy": [float(bound) for bound in overall],
+        "per_class_accuracy": {
+            name: None if np.isnan(low) else [float(low), float(high)]
+            for name, (low, high) in zip(names, pairs, strict=True)
+        },
+        "worst_class_accuracy": list(worst_class_interval(confusion, LEVEL) or ()) or None,
+        "note": SELECTION_BIAS,
+    }
+
+
+def _labels(model_names: list[str], data_names: tuple[str, ...], data: str) -> np.ndarray:
+    """The model's label of each of the data's classes."""
+    known = {name: label for label, name in enumerate(model_names)}
+    if unknown := [name for name in data_names if name not in known]:
+        raise InputError(
+            f"--data {data} has the class {unknown[0]!r}, which the model was not trained on "
+            f"(it knows {len(known)} classes, from {model_names[0]!r} to {model_names[-1]!r})."
+        )
+    return np.array([known[name] for name in data_names])

@@ -1,0 +1,30 @@
+"""Heads on top of a finished one."""
+
+import copy
+
+from torch import Tensor, nn
+
+from car_ext.errors import InputError
+
+
+class _OnFinished(nn.Module):
+    """Base of heads on top of a finished one, of which they keep a frozen copy."""
+
+    def __init__(self, init: nn.Module | None, name: str) -> None:
+        super().__init__()
+        self.head = copy.deepcopy(_finished(init, name))
+        # As buffers, out of reach of optimizers and of requires_grad_ on the whole head.
+        for module in self.head.modules():
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                delattr(module, key)
+                module.register_buffer(key, parameter.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        return self.head.weight
+
+
+def _finished(init: nn.Module | None, name: str) -> nn.Module:
+    if init is None:
+        raise InputError(f"head {name!r} starts from a finished head: give it one, of a model trained before")
+    return init

@@ -1,0 +1,190 @@
+"""CAR, the Confusion-Aware Spectral Regularizer, as a module to add to any classification loss."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from car_ext.methods.registry import register
+from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
+from car_ext.priors import relative_frequencies, spectral_weights
+
+
+class Variant(NamedTuple):
+    """Where the paper and the authors' published code part; each switch can be set on its own."""
+
+    softmax_over_all: bool = False  # softmax over every class, then the true one masked; else over the others only
+    detach_gate: bool = False  # the gate weighs the softmax but gets no gradient
+    use_margin: bool = True  # gamma enters the gate
+    start_from_first_batch: bool = False  # C^_1 is the first batch's matrix, as a constant
+    normalize_weights: bool = False  # Lambda divided by its mean, then clamped to at least 1e-3
+
+
+VARIANTS = {
+    "paper": Variant(),
+    "reference-code": Variant(
+        softmax_over_all=True,
+        detach_gate=True,
+        use_margin=False,
+        start_from_first_batch=True,
+        normalize_weights=True,
+    ),
+}
+
+
+@register(
+    "regularizer",
+    "car",
+    title="Confusion-aware spectral regularizer (CAR)",
+    source="arXiv 2603.16732, CVPR 2026",
+    formula="alpha || C^_t diag((m_j + r0)^(-1/2)) ||_2, C^_t the moving average of a soft confusion matrix",
+    published="ViT-S from scratch: CIFAR100-LT IR100 51.85, ImageNet-LT 57.48",
+    notes="its options are the flags --car-...; --car-variant reference-code is what the authors' code computes",
+)
+class CAR(nn.Module):
+    """``alpha * || C^_t Lambda ||_2``, added to the loss of a training step.
+
+    C^_t is a moving average of a differentiable confusion matrix (predicted x true, zero diagonal) and
+    ``Lambda = diag((m_j + r0) ** -0.5)`` weighs the columns by the classes' training frequencies m_j.
+    Source: arXiv 2603.16732 (CVPR 2026), Eq. 7 and the EMA after it; ``docs/kernel.md`` derives the gradient.
+
+        car = CAR(class_counts)
+        loss = F.cross_entropy(logits, targets) + car(logits, targets)
+
+    The average moves only in training mode with gradients enabled; ``eval()`` or ``no_grad()`` returns the value that
+    the batch would give and leaves the state alone. The state is buffers: it is saved, loaded, copied and moved with
+    the module. First-order gradients only.
+
+    Args:
+        class_counts: (K,) training images of each class, K >= 2, all at least 1.
+        alpha: strength. 0.5 in the paper.
+        beta: weight of the past in the moving average, in [0, 1). 0.5 in the paper.
+        r0: softens Lambda, > 0. 0.2 in the paper.
+        gamma: margin inside the gate. 0.1.
+        temperature: of the soft argmax. 1 in the paper.
+        prior: what CAR compares is ``logits + prior * log(frequency)``. 0 in the paper. With 1, confusions count as
+            balanced softmax and logit adjustment (Menon et al., 2021) see them: a rare class has to win by more.
+        variant: "paper", "reference-code" (as the authors' published code computes it) or a :class:`Variant`.
+        absent: what a batch does to the columns of classes it does not hold. "decay" (as published): they shrink by
+            beta. "hold": they keep their value, and each is divided by ``1 - beta ** updates`` of its own.
+        debias: with "decay", divide by ``1 - beta ** steps`` (as Adam does), so the first steps are not too small.
+        tolerance: of the spectral iteration: the angle in radians that the singular vector may be off.
+        max_iterations: its cap; each reads the matrix once.
+
+    Shapes of ``forward``:
+        logits (N, K) or (N, K, *spatial), float32, bfloat16, float16 or float64 (then ``car.double()``); any strides.
+        targets (N,) or (N, *spatial), int64; entries equal to ``ignore_index`` take no part.
+        sample_weights like targets or None. A mixed sample (Mixup, CutMix) is two weighted samples.
+
+    Raises:
+        InputError: class_counts that are not counts. ValueError: an option out of range.
+        RuntimeError: logits and targets that do not fit; a target out of range; NaN or infinite logits (CPU).
+    """
+
+    def __init__(
+        self,
+        class_counts,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        r0: float = 0.2,
+        gamma: float = 0.1,
+        temperature: float = 1.0,
+        prior: float = 0.0,
+        variant: str | Variant = "paper",
+        absent: str = "decay",
+        debias: bool = False,
+        ignore_index: int = -100,
+        tolerance: float = 1e-5,
+        max_iterations: int = 96,
+    ):
+        super().__init__()
+        if isinstance(variant, str):
+            if variant not in VARIANTS:
+                raise ValueError(f"variant must be one of {', '.join(VARIANTS)} or a Variant, got {variant!r}")
+            variant = VARIANTS[variant]
+        for name, value, valid, domain in (
+            ("alpha", alpha, 0 <= alpha < float("inf"), "finite and not negative"),
+            ("beta", beta, 0 <= beta < 1, "in [0, 1)"),
+            ("r0", r0, 0 < r0 < float("inf"), "positive"),
+            ("temperature", temperature, 0 < temperature < float("inf"), "positive"),
+            ("gamma", gamma, abs(gamma) < float("inf"), "finite"),
+            ("prior", prior, abs(prior) < float("inf"), "finite"),
+            ("absent", absent, absent in ("decay", "hold"), "'decay' or 'hold'"),
+        ):
+            if not valid:
+                raise ValueError(f"{name} must be {domain}, got {value!r}")
+
+        weights = torch.from_numpy(spectral_weights(class_counts, r0))
+        if variant.normalize_weights:
+            weights = (weights / weights.mean()).clamp_min(1e-3)
+        classes = len(weights)
+
+        self.alpha = float(alpha)
+        self.beta = float(beta)
+        self.gamma = float(gamma) if variant.use_margin else 0.0
+        self.temperature = float(temperature)
+        self.prior = float(prior)
+        self.softmax_over_all = variant.softmax_over_all
+        self.detach_gate = variant.detach_gate
+        self.start_from_first_batch = variant.start_from_first_batch
+        self.hold_absent = absent == "hold"
+        self.debias = (debias or self.hold_absent) and not variant.start_from_first_batch
+        self.ignore_index = ignore_index
+        self.tolerance = float(tolerance)
+        self.max_iterations = max_iterations
+
+        self.register_buffer("class_weights", weights.float())
+        offset = self.prior * torch.from_numpy(relative_frequencies(class_counts)).log()
+        self.register_buffer("offset", offset.float(), persistent=False)
+        self.register_buffer("ema", torch.zeros(classes, classes))  # C^ transposed: a row is a true class
+        self.register_buffer("updates", torch.zeros(classes, dtype=torch.int64))
+        self.register_buffer("direction", torch.full((classes,), classes**-0.5))
+        self.register_buffer("spectral_error", torch.zeros(()))
+
+    def forward(self, logits: Tensor, targets: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+        if logits.dtype == torch.float16:
+            # float16 would round small gradients to zero before a gradient scaler's factor reaches them.
+            logits = logits.float()
+        logits = self.adjust(logits)
+        ema, updates, direction, error = self.ema, self.updates, self.direction, self.spectral_error
+        if not (self.training and torch.is_grad_enabled()):
+            ema, updates, direction, error = ema.clone(), updates.clone(), direction.clone(), error.clone()
+        sigma, grad = torch.ops.car_ext.car_step(
+            logits.detach(),
+            targets,
+            sample_weights,
+            self.alpha * self.class_weights,  # alpha || C Lambda || = || C (alpha Lambda) ||
+            ema,
+            updates,
+            direction,
+            error,
+            self.beta,
+            self.gamma,
+            self.temperature,
+            self.softmax_over_all,
+            self.detach_gate,
+            self.start_from_first_batch,
+            self.hold_absent,
+            self.debias,
+            self.ignore_index,
+            self.tolerance,
+            self.max_iterations,
+        )
+        return torch.ops.car_ext.attach_gradient(logits, sigma, grad)
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """The logits (N, K, *spatial) that CAR compares: with the class prior, where ``prior`` is not 0."""
+        if self.prior == 0:
+            return logits
+        return logits + self.offset.reshape([-1] + [1] * (logits.dim() - 2))
+
+    def average(self) -> Tensor:
+        """C^_t (K, K) as the loss has it, debiased where that is on; row = predicted, column = true."""
+        share = 1 - self.beta ** self.updates.to(self.ema.dtype) if self.debias else torch.ones_like(self.class_weights)
+        return (self.ema / torch.where(self.updates > 0, share, 1.0)[:, None]).T
+
+    def extra_repr(self) -> str:
+        return (
+            f"classes={len(self.class_weights)}, alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, "
+            f"temperature={self.temperature}, prior={self.prior}, absent={'hold' if self.hold_absent else 'decay'}"
+        )

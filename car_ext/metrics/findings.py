@@ -1,0 +1,88 @@
+"""What a report shows of a test set beyond the scores: every confusion, calibration, and mistakes to look at."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from car_ext.datasets import Images
+from car_ext.errors import InputError
+from car_ext.files import write_bytes
+from car_ext.metrics.mistakes import EXAMPLE, Mistakes
+
+THUMBNAIL = 64  # pixels
+RELIABILITY = ("edges", "count", "confidence", "accuracy")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `car_ext.report` shows of one model on one test set beside its summary.
+
+    Attributes:
+        confusion: (K, K) int64 counts; row = predicted, column = true.
+        reliability: of `ScoreStatistics.reliability`.
+        examples: (M,) of EXAMPLE, mistakes, most confident first.
+        thumbnails: (M, H, W, C) uint8, their images, at most THUMBNAIL pixels high and wide.
+    """
+
+    confusion: np.ndarray
+    reliability: Mapping[str, np.ndarray]
+    examples: np.ndarray
+    thumbnails: np.ndarray
+
+    @classmethod
+    def collect(
+        cls, confusion: np.ndarray, reliability: Mapping[str, np.ndarray], mistakes: Mistakes, images: Images
+    ) -> "Findings":
+        """From one pass over a test set: its counts, `ScoreStatistics.reliability`, its mistakes and its images."""
+        examples = mistakes.worth_showing(confusion)
+        thumbnails = [_thumbnail(images[int(index)]) for index in examples["image"]]
+        return cls(
+            confusion, reliability, examples, np.stack(thumbnails) if thumbnails else np.empty((0, 1, 1, 1), np.uint8)
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes a .npz without pickles; of the confusions only those that occur, so K = 10 000 is no matter."""
+        predicted, true = np.nonzero(self.confusion)
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            classes=len(self.confusion),
+            cells=np.stack([predicted, true, self.confusion[predicted, true]]),
+            examples=self.examples,
+            thumbnails=self.thumbnails,
+            **{f"reliability_{key}": self.reliability[key] for key in RELIABILITY},
+        )
+        write_bytes(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "Findings":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: the file is damaged or of another kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                predicted, true, counts = held["cells"]
+                classes, examples, thumbnails = int(held["classes"]), held["examples"], held["thumbnails"]
+                confusion = np.zeros((classes, classes), np.int64)
+                confusion[predicted, true] = counts
+                reliability = {key: held[f"reliability_{key}"] for key in RELIABILITY}
+            labels = np.concatenate([examples["true"], examples["predicted"]])
+            if (labels >= classes).any() or (labels < 0).any() or len(thumbnails) != len(examples):
+                raise ValueError("its examples do not fit its classes")
+            return cls(confusion, reliability, examples.astype(EXAMPLE), thumbnails)
+        except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is damaged ({error}); train again, or delete it to report without it.") from error
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) uint8, made smaller where it is larger than THUMBNAIL."""
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.array(picture).reshape(picture.height, picture.width, image.shape[2])

@@ -1,0 +1,1 @@
+"""Classifiers that take the stored image."""

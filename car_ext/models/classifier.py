@@ -1,0 +1,95 @@
+"""Classifiers that take the stored image, uint8 (N, H, W, C), and give logits (N, K): a backbone and a head."""
+
+import difflib
+from collections.abc import Sequence
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from car_ext.errors import InputError
+from car_ext.methods.heads import build_head
+from car_ext.models.small import _LOCAL, CIFARResNet
+from car_ext.models.timm_models import _fit_channels, _timm_model
+
+
+class Classifier(nn.Module):
+    """Preprocessing, backbone and head in one module, so that training and deployment cannot differ.
+
+    Buffers ``mean`` and ``std``, float32 (C,), are in units of intensity / 255.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.backbone = backbone
+        self.head = head
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 (or float of the same range) (N, H, W, C) to features (N, D)."""
+        x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return self.backbone(x.permute(0, 3, 1, 2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, C) to logits (N, K)."""
+        return self.head(self.features(images))
+
+
+def build_model(
+    name: str,
+    class_counts: Sequence[int],
+    image_size: int,
+    channels: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    patch_size: int | None = None,
+    pretrained: bool = False,
+    heads: Sequence[str] = ("linear",),
+) -> Classifier:
+    """A classifier for square images of ``image_size`` pixels and ``channels`` channels.
+
+    Names: ``convnet``, ``cifar_resnet8/20/32/44/56`` (``x2`` and ``x4`` behind it: as many times as wide) and
+    every model of timm; ``heads`` are words of ``car_ext.heads``, each head beginning from the one before.
+    ``mean`` and ``std`` (C,) give way to the statistics of the published weights if ``pretrained``. Raises
+    :class:`InputError` for an unknown name, a size or patch the model cannot take, or weights that cannot be had.
+    """
+    if name in _LOCAL:
+        if pretrained or patch_size:
+            option = "--pretrained" if pretrained else "--patch-size"
+            raise InputError(f"--model {name} takes no {option}; leave it out, or choose a timm model.")
+        backbone = _LOCAL[name](channels)
+    elif timm.is_model(name):
+        backbone = _timm_model(name, image_size, channels, patch_size, pretrained)
+        if pretrained:
+            mean, std = (_fit_channels(backbone.pretrained_cfg[key], channels) for key in ("mean", "std"))
+    else:
+        close = difflib.get_close_matches(name, [*_LOCAL, *timm.list_models()], n=1)
+        hint = f"did you mean {close[0]}?" if close else "see timm.list_models() for what there is."
+        raise InputError(f"--model {name} is not known; {hint}")
+    model = Classifier(backbone, nn.Identity(), mean, std)
+    width = _feature_width(model, name, image_size, channels)
+    head = None
+    for word in heads:
+        head = build_head(word, width, len(class_counts), class_counts, head)
+    model.head = head
+    if isinstance(backbone, CIFARResNet) and heads[0] == "linear":
+        nn.init.kaiming_normal_(model.head.weight)
+    return model
+
+
+def _feature_width(model: Classifier, name: str, image_size: int, channels: int) -> int:
+    """D of the features (N, D), found by trying the backbone out."""
+    images = torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8)
+    training = model.training
+    try:
+        with torch.no_grad():
+            shape = tuple(model.eval().features(images).shape)
+    except Exception as error:  # whatever a network says about a map that became too small for it
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name} cannot take {image_size} pixels ({reason}); change --img-size.") from error
+    finally:
+        model.train(training)
+    if len(shape) != 2:
+        raise InputError(f"{name} gives features {shape}, not one vector an image; try another model.")
+    return shape[1]

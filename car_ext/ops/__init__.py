@@ -1,0 +1,1 @@
+"""CAR's operators: loaded, seen by PyTorch, and in plain PyTorch."""

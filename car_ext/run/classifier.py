@@ -1,0 +1,35 @@
+"""The classifier of a run, out of its last checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from car_ext.config.config import Config
+from car_ext.errors import InputError
+from car_ext.machine.device import find_device
+from car_ext.models.classifier import Classifier, build_model
+from car_ext.run import checkpoint
+
+
+def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of a run's last checkpoint, in eval mode, and what was saved with it.
+
+    The second value holds ``config``, ``heads``, ``class_names``, ``class_counts``, ``image_size``, ``channels``,
+    ``mean`` and ``std``. Raises :class:`InputError` if there is no checkpoint or it is damaged.
+    """
+    found = checkpoint.load_latest(Path(run_dir))
+    if found is None:
+        raise InputError(f"{run_dir} holds no checkpoint; give the --out folder of a training run.")
+    _, tensors, state = found
+    config = Config.from_dict(state["config"], f"the checkpoint in {run_dir}")
+    model = build_model(
+        config.model,
+        state["class_counts"],
+        state["image_size"],
+        state["channels"],
+        state["mean"],
+        state["std"],
+        config.patch_size,
+        heads=state["heads"],
+    )
+    model.load_state_dict(checkpoint.unpack("model", tensors))
+    return model.to(find_device(device)).eval(), state

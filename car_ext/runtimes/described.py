@@ -1,0 +1,63 @@
+"""A classifier that says what it is: what every runtime shares."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from car_ext.errors import InputError
+
+FACTS = ("class_names", "class_counts", "image_size", "stored_size", "channels", "train_worst_class_accuracy")
+FACTS_FILE = "car_ext.json"  # inside .pt and .pt2 archives
+
+
+class Described:
+    """A classifier ``model(images)``: uint8 (N, H, W, C) to float32 logits (N, K), with numpy in and out.
+
+    Attributes:
+        class_names, class_counts: K names and K training counts.
+        image_size, stored_size, channels: how images are prepared: shorter side to ``stored_size``, then the centre
+            ``image_size`` square.
+        train_worst_class_accuracy: fraction, or None if the run was not finished.
+        provider: what computes.
+        format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
+    """
+
+    def __init__(self, facts: Mapping[str, Any], provider: str, format: str) -> None:
+        self.class_names: list[str] = facts["class_names"]
+        self.class_counts: list[int] = facts["class_counts"]
+        self.image_size: int = facts["image_size"]
+        self.stored_size: int = facts["stored_size"]
+        self.channels: int = facts["channels"]
+        self.train_worst_class_accuracy: float | None = facts["train_worst_class_accuracy"]
+        self.provider = provider
+        self.format = format
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.image_size, self.image_size, self.channels
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+def _check_file(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+
+
+@contextlib.contextmanager
+def _complete_facts(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{str(path)!r} lacks the metadata that export/to_onnx.py writes (problem: {error}); export it again."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

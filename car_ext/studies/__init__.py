@@ -1,0 +1,1 @@
+"""Many runs: methods side by side, and sweeps."""

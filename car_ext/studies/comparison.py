@@ -1,0 +1,94 @@
+"""The same job by several methods and over several seeds: what each does to the worst class."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from car_ext.config import yaml_file
+from car_ext.config.config import Config
+from car_ext.config.recipe import second_stage
+from car_ext.errors import InputError
+from car_ext.evaluation.evaluate import evaluate
+from car_ext.export import to_onnx
+from car_ext.run.folder import RunFolder
+from car_ext.studies.table import BEST
+from car_ext.training.train import train
+
+Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
+
+
+def read_methods(name: str, folder: Path) -> Methods:
+    """A file of methods, ``METHOD: {option: value}``, by path or by its name in ``folder``.
+
+    Raises :class:`InputError` for a file that is not one; the options are checked where they are used.
+    """
+    path = yaml_file.find(name, folder, "--methods")
+    content = yaml_file.read(path)
+    for method, options in content.items():
+        if not isinstance(options, dict) or not re.fullmatch(r"[\w.+-]+", str(method)):
+            raise InputError(f"{path} holds {method!r}: {options!r}, but must hold lines 'NAME: {{option: value}}'.")
+    return content
+
+
+def with_and_without(config: Config) -> Methods:
+    """The job without a regularizer and with its own, CAR if it names none."""
+    regularizer = "car" if config.regularizer == "none" else config.regularizer
+    both = [dataclasses.replace(config, regularizer=name) for name in ("none", regularizer)]
+    return {job.method: {"regularizer": job.regularizer} for job in both}
+
+
+def compare(
+    config: Config,
+    methods: Methods,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    exported: Sequence[str] = (),
+    progress: bool = True,
+) -> dict[str, list[dict]]:
+    """Train every method with every seed.
+
+    Runs go to ``out/METHOD-seedN``; finished ones are read, not repeated, and an interrupted one is resumed.
+
+    Args:
+        config: the job.
+        methods: name to options over the job's. ``stage2`` names an earlier method, whose run with the same seed is
+            the first stage.
+        seeds: at least one.
+        out: folder of the runs.
+        exported: methods whose runs are exported and scored in onnxruntime as well.
+
+    Returns:
+        Method name to its summaries, one a seed, and in each the overall accuracy of the best epoch; those in
+        onnxruntime as ``METHOD, onnxruntime``.
+
+    Raises:
+        InputError: anything wrong with a job, or runs in ``out`` that belong to another one.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more, each once.")
+    results: dict[str, list[dict]] = {}
+    for name in methods:
+        for seed in seeds:
+            run_dir = out / f"{name}-seed{seed}"
+            job = _job(config, methods, name, seed, out)
+            job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
+            summary = train(job, progress=progress)
+            best = max(row["test_overall"] for row in RunFolder(run_dir).read_metrics())
+            results.setdefault(name, []).append(summary | {BEST: best})
+            if name in exported:
+                scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
+                results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
+    return results
+
+
+def _job(config: Config, methods: Methods, name: str, seed: int, out: Path) -> Config:
+    options = dict(methods[name])
+    if (first := options.get("stage2")) is None:
+        return config.with_options(options, f"method {name!r}")
+    if first not in methods or list(methods).index(first) >= list(methods).index(name):
+        raise InputError(f"method {name!r} has stage2 {first!r}, which is no method before it.")
+    threads = {"threads": config.threads}
+    return second_stage(out / f"{first}-seed{seed}", threads | options, f"method {name!r}")

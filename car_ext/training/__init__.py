@@ -1,0 +1,1 @@
+"""Training, resumed to the bit."""

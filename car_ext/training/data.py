@@ -1,0 +1,24 @@
+"""The data of a job: loaded, cut and held out as its options say."""
+
+from car_ext import datasets
+from car_ext.config.config import Config
+from car_ext.methods.augment.images import LARGEST_CROP
+
+
+def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
+    """The data, the side the network sees, and the augmentation."""
+    size, augment = config.img_size, config.augment
+    if augment == "auto" and config.data == "digits":
+        augment = "none"
+    if augment == "auto" and size:
+        augment = "rrc" if size > LARGEST_CROP else "crop-flip"
+    # Random resized crops need something to crop from; the original images give it where a size is asked for.
+    crops = augment.startswith("rrc") or (augment.startswith("randaugment") and (size or 0) > LARGEST_CROP)
+    stored = round(1.1 * size) if size and crops else size
+    cache = None if config.cache_gb is None else int(config.cache_gb * 1e9)
+    data = datasets.load(config.data, stored, config.imbalance_ratio, cache, options=config.data_options)
+    if augment == "auto":
+        augment = "rrc" if data.image_size > LARGEST_CROP else "crop-flip"
+    if config.holdout:
+        data = datasets.hold_out(data, config.holdout)
+    return data, size or data.image_size, augment

@@ -1,0 +1,61 @@
+"""Train a classifier, and resume it to the bit."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from car_ext.config.config import Config
+from car_ext.machine.kernels import deterministic, threads
+from car_ext.machine.memory import keep_freed_memory
+from car_ext.run import checkpoint
+from car_ext.run.folder import RunFolder
+from car_ext.training.job import Job
+from car_ext.training.progress import Progress
+from car_ext.training.summary import summarize
+
+
+def train(
+    config: Config, *, progress: bool = True, after_epoch: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Run the job and return its summary: the metrics of the last epoch and how they came about.
+
+    Writes ``config.run_dir``: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
+    the end, findings.npz (what :mod:`car_ext.report` shows besides the scores) and summary.json. With
+    ``config.resume`` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break; a
+    finished run only returns its summary. Raises :class:`InputError` for anything wrong with the input, before the
+    folder is created, and for a loss that is not finite.
+
+    ``after_epoch`` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
+    ends the run, which can be resumed.
+    """
+    folder = RunFolder(config.run_dir)
+    folder.check(config)
+    if config.resume and (summary := folder.read_summary()):
+        return summary
+    with deterministic(), keep_freed_memory():
+        job = Job(config)
+        found = checkpoint.load_latest(folder.path)
+        if found:
+            job.restore(*found)
+        folder.start(config)
+        folder.keep_metrics(job.epoch)
+        with (
+            threads(job.threads),
+            SummaryWriter(folder.tensorboard, purge_step=job.epoch + 1) as writer,
+            Progress(config, len(job.train_batches), job.epoch, shown=progress) as report,
+        ):
+            while job.epoch < config.epochs:
+                row = job.run_epoch(report)
+                folder.add_metrics(row)
+                for key, value in row.items():
+                    if value is not None:
+                        writer.add_scalar(key, value, job.epoch)
+                checkpoint.save(folder.path, job.epoch, *job.snapshot())
+                report.epoch(row)
+                if after_epoch:
+                    after_epoch(row)
+            summary, findings = summarize(job)
+    folder.write_findings(findings)
+    folder.write_summary(summary)
+    return summary

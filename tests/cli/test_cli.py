@@ -1,0 +1,148 @@
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from car_ext import text
+from car_ext.cli import exits
+from car_ext.cli import tables as cli
+from car_ext.errors import InputError
+from car_ext.metrics.summary import summarize, worst_confusions
+
+HOSTILE = "[red]cat[/red]\x1b[2J\\"
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "stderr"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 3, 3, ""),
+        (
+            lambda: fail(InputError("data 'x' is missing:\n check the path")),
+            2,
+            "error: data 'x' is missing: check the path\n",
+        ),
+        (lambda: fail(KeyboardInterrupt()), 130, "interrupted\n"),
+    ],
+)
+def test_exit_codes(main, code, stderr, capsys):
+    assert exits.run(main) == code
+    assert capsys.readouterr() == ("", stderr)
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        exits.run(lambda: 1 // 0)
+
+
+def test_a_closed_pipe_ends_quietly():
+    script = "import sys; from car_ext.cli import run; sys.exit(run(lambda: print(input())))"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen([sys.executable, "-c", script], env=buffered, **pipes) as process:
+        process.stdout.close()
+        process.stdin.write(b"one line\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.fixture
+def confusion():
+    return np.array([[90, 60], [10, 40]])
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def rows(text):
+    """First cell to the other cells of each printed row."""
+    cells = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+    return {first: rest for first, *rest in cells if rest}
+
+
+def test_summary_table(confusion, capsys):
+    names = [HOSTILE, "dog"]
+    cli.print_summary(
+        {
+            "CE": summarize(confusion, [500, 5], names),
+            "CAR": summarize(confusion.T, [500, 5], names, 0.9),
+        },
+        "CIFAR [IR 100]",
+    )
+    out = capsys.readouterr().out
+    table = rows(out)
+    assert "CIFAR [IR 100]" in out
+    assert table["accuracy in %"] == ["CE", "CAR"]
+    assert table["overall"] == ["65.0", "65.0"]
+    assert table["balanced"] == ["65.0", "70.0"]
+    assert table["worst class"] == ["40.0", "60.0"]
+    assert table["which one"] == ["dog", "[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\"]
+    assert table["rarest three"] == ["65.0", "70.0"]
+    assert table["many"] == ["90.0", "60.0"]
+    assert table["medium"] == ["-", "-"]
+    assert table["few"] == ["40.0", "80.0"]
+    assert table["worst-class ratio"] == ["-", "66.7"]
+
+
+def test_worst_table(confusion, capsys):
+    cli.print_worst(worst_confusions(confusion, [HOSTILE, "dog"], [500, 5]))
+    table = rows(capsys.readouterr().out)
+    assert table["class"] == ["training images", "accuracy", "confused with"]
+    assert table["dog"] == ["5", "40.0%", "[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\ 60%"]
+    assert table["[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\"] == ["500", "90.0%", "dog 10%"]
+
+
+def evaluated(number):
+    scores = dict.fromkeys(cli.ROWS.values(), 0.9 - 0.1 * number) | {"worst_class": "a class of some words"}
+    spent = {"p50": 0.01234, "p95": 1234.5}
+    return scores | {
+        "difference": {key: -0.1 * number for key in scores if key != "worst_class"} if number else {},
+        "intervals": {"overall_accuracy": [0.5, 0.65], "worst_class_accuracy": [0.1, 0.25]},
+        "provider": "CUDAExecutionProvider",
+        "images_per_second": 12345.6,
+        "latency_ms": {"batch": spent, "single": spent},
+    }
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("name", ["model.{}.onnx", "runs/a-very-long-name-of-a-run-seed-0/a-long-name.{}.int8.onnx"])
+def test_any_number_of_evaluations_is_readable(count, name, capsys):
+    names = [name.format(number) for number in range(count)]
+    cli.print_evaluations({name: evaluated(number) for number, name in enumerate(names)}, "CIFAR [IR 100]")
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for number in range(count):
+        cell = f"{90 - 10 * number}.0" + (f" (-{10 * number}.0)" if number else "")
+        assert cell in out  # in one piece
+    assert out.count("10.0 to 25.0") == out.count("12346") == count
+    assert out.count("0.0123, 1234") == 2 * count
+    assert out.count("CUDA") == count
+    if count > cli.EVALUATIONS_SIDE_BY_SIDE:
+        folded = "".join(line.strip().split("  ")[0] for line in out.splitlines())  # of each line the first column
+        assert all(cell in folded for cell in names)
+
+
+def test_names_are_as_short_as_they_can_be():
+    assert text.short_names(["runs/a/model.onnx", "runs/a/model.pt"]) == ["model.onnx", "model.pt"]
+    assert text.short_names(["x/a/model.onnx", "x/b/model.onnx", "c.pt"])[:2] == ["a/model.onnx", "b/model.onnx"]
+    assert text.short_names(["runs/a/"]) == ["a"]
+    assert text.short_names(["a.onnx", "./a.onnx"]) == ["a.onnx", "./a.onnx"]  # one file, twice
+
+
+def test_tables_stay_within_the_terminal(confusion, capsys):
+    names = ["a" * 120, "b" * 120]
+    cli.print_summary({name: summarize(confusion, [500, 5], names) for name in ("CE", "CAR")})
+    cli.print_worst(worst_confusions(confusion, names, [500, 5]))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("b") >= 120  # folded, not cut off

@@ -1,0 +1,113 @@
+"""The main job: with and without CAR, over seeds."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from car_ext import InputError
+from car_ext.config.config import CAROptions, Config
+from car_ext.config.recipe import read_recipe
+from car_ext.studies.comparison import compare, read_methods, with_and_without
+from car_ext.studies.picture import draw
+from car_ext.studies.table import markdown, table, worst_first
+
+
+def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
+    # Larger batches than the default leave plain cross-entropy at zero: a gap that no rounding can close.
+    job = Config(batch_size=128, lr=5e-3)
+    methods = with_and_without(job)
+    results = compare(job, methods, [0, 1], tmp_path, exported=["ce+car"], progress=False)
+    assert list(results) == ["ce", "ce+car", "ce+car, onnxruntime"]
+    plain, with_car, deployed = table(results)
+    assert plain["worst_class_accuracy"] < 0.05
+    assert with_car["worst_class_accuracy"] > plain["worst_class_accuracy"] + 0.1
+    assert with_car["overall_accuracy"] > plain["overall_accuracy"] + 0.03
+    assert with_car["rarest_three_accuracy"] > plain["rarest_three_accuracy"] + 0.1
+    assert deployed["worst_class_accuracy"] == with_car["worst_class_accuracy"]
+    assert deployed["best_overall_accuracy"] is None
+    assert with_car["best_overall_accuracy"] >= with_car["overall_accuracy"]
+    draw(results, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+    before = (tmp_path / "ce-seed0" / "summary.json").stat().st_mtime_ns
+    again = compare(job, methods, [0, 1], tmp_path, progress=False)
+    assert (tmp_path / "ce-seed0" / "summary.json").stat().st_mtime_ns == before, "a finished run is not repeated"
+    assert again["ce"] == results["ce"]
+
+    with pytest.raises(InputError, match="epochs"):
+        compare(replace(job, epochs=41), methods, [0], tmp_path, progress=False)
+
+
+def test_table_by_hand():
+    scores = dict.fromkeys(
+        ("overall_accuracy", "balanced_accuracy", "rarest_three_accuracy", "many", "medium", "worst_class_ratio"), 0.5
+    )
+    results = {"ce": [{**scores, "worst_class_accuracy": w, "worst_10pct": w, "few": None} for w in (0.1, 0.3)]}
+    (row,) = table(results)
+    assert row["worst_class_accuracy"] == pytest.approx(0.2)
+    assert row["worst_class_accuracy_std"] == pytest.approx(0.02**0.5)
+    assert row["few"] is None
+    assert "| ce | 2 | 50.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
+    assert "best epoch" not in markdown([row])
+    assert "worst 10 %" not in markdown([row]), "of ten classes the worst tenth is the worst class"
+    more = {"worst_10pct": 0.35, "best_overall_accuracy": 0.6}
+    (row,) = table({"ce": [summary | more for summary in results["ce"]]})
+    assert "| 20.0 ± 14.1 | 35.0 ± 0.0 |" in markdown([row])
+    assert markdown([row]).splitlines()[0].endswith("best epoch |")
+    assert markdown([row]).endswith("| - | 60.0 ± 0.0 |\n")
+
+
+def test_seeds_must_differ(tmp_path):
+    with pytest.raises(InputError, match="each once"):
+        compare(Config(), {"ce": {}}, [1, 1], tmp_path)
+
+
+def test_methods_of_a_file_build_on_one_another(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("held: {regularizer: car, car: {absent: hold}}\ncrt: {stage2: held, retrain: crt, epochs: 2}\n")
+    job = Config(epochs=3, car=CAROptions(alpha=0.7))
+    results = compare(job, read_methods(str(file), tmp_path), [5], tmp_path / "runs", progress=False)
+    assert list(results) == ["held", "crt"]
+    held, crt = (read_recipe(tmp_path / "runs" / f"{name}-seed5" / "config.yaml") for name in results)
+    assert (held.car.absent, held.car.alpha, held.seed) == ("hold", 0.7, 5)
+    assert (crt.sampler, crt.epochs, crt.seed) == ("class_balanced", 2, 5)
+    assert crt.stage2 == str(held.run_dir)
+    scores = [row["worst_class_accuracy"] for row in worst_first(table(results))]
+    assert scores == sorted(scores, reverse=True)
+    draw(results, tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("crt: {stage2: ce, retrain: crt}\nce: {}\n", "no method before it"),
+        ("ce: {lose: focal}\n", "lose in method 'ce' is not an option; did you mean loss"),
+        ("ce: focal\n", "must hold lines"),
+        ("../ce: {}\n", "must hold lines"),
+    ],
+)
+def test_bad_files_of_methods_are_refused(tmp_path, content, words):
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(InputError, match=words):
+        compare(Config(epochs=1), read_methods(str(file), tmp_path), [0], tmp_path / "runs", progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_file_of_the_field_names_what_there_is(tmp_path):
+    methods = read_methods("field", Path(__file__).parents[2] / "train" / "methods")
+    for name, options in methods.items():
+        if "stage2" not in options:
+            Config().with_options(options, name)
+
+
+def test_script_says_what_is_wrong(tmp_path):
+    script = Path(__file__).parents[2] / "train" / "compare.py"
+    command = [sys.executable, str(script), "--seeds", "0", "--epoch", "3", "--compare-out", str(tmp_path / "x")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "--epochs" in result.stderr
+    assert not (tmp_path / "x").exists()
