@@ -1,16 +1,13 @@
-"""The folder of one training run: who may write to it, and its small files."""
+"""The folder of one training run and its small files."""
 
-import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from car_ext.config.config import Config
-from car_ext.config.recipe import read_recipe
-from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.metrics.findings import Findings
 
@@ -24,31 +21,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tensorboard = path / "tensorboard"
-        self._config, self._metrics, self._summary, self._findings = (
+        self.config_file, self._metrics, self._summary, self._findings = (
             path / name for name in ("config.yaml", "metrics.jsonl", "summary.json", "findings.npz")
         )
 
-    def check(self, config: Config) -> None:
-        """Raise :class:`InputError` unless ``config`` may start a run here, or resume the one it finds."""
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"--out {self.path} is a file; give the name of a folder.")
-        if not config.resume and self.path.is_dir() and any(self.path.iterdir()):
-            raise InputError(
-                f"--out {self.path} is not empty; add --resume to go on with its run, or give another --out."
-            )
-        if config.resume and self._config.exists():
-            keys = config.differences(read_recipe(self._config))
-            if keys:
-                raise InputError(
-                    f"--resume needs the options {self.path} began with, which differ in {', '.join(keys)}; "
-                    f"use --config {self._config} --resume, or give another --out."
-                )
-
-    def start(self, config: Config) -> None:
-        """Create the folder and write the configuration, readable with ``--config``."""
+    def start(self, values: Mapping[str, Any]) -> None:
+        """Create the folder and write the configuration as plain values, readable with `--config`."""
         self.path.mkdir(parents=True, exist_ok=True)
-        values = dataclasses.replace(config, resume=False).to_dict()
-        write_text(self._config, yaml.safe_dump(values, sort_keys=False))
+        write_text(self.config_file, yaml.safe_dump(dict(values), sort_keys=False))
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop what an interrupted run wrote after its last checkpoint, at the end of epoch ``epochs``."""
@@ -68,7 +48,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The configuration as plain values, without holding it to what this version knows; empty where none is."""
-        return yaml.safe_load(self._config.read_text(encoding="utf-8")) if self._config.exists() else {}
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8")) if self.config_file.exists() else {}
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else None."""

@@ -1,11 +1,14 @@
 """Train a classifier, and resume it to the bit."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
+from car_ext.config.recipe import read_recipe
+from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
 from car_ext.run import checkpoint
@@ -30,7 +33,7 @@ def train(
     ends the run, which can be resumed.
     """
     folder = RunFolder(config.run_dir)
-    folder.check(config)
+    _check(folder, config)
     if config.resume and (summary := folder.read_summary()):
         return summary
     with deterministic(), keep_freed_memory():
@@ -38,7 +41,7 @@ def train(
         found = checkpoint.load_latest(folder.path)
         if found:
             job.restore(*found)
-        folder.start(config)
+        folder.start(dataclasses.replace(config, resume=False).to_dict())
         folder.keep_metrics(job.epoch)
         with (
             threads(job.threads),
@@ -59,3 +62,19 @@ def train(
     folder.write_findings(findings)
     folder.write_summary(summary)
     return summary
+
+
+def _check(folder: RunFolder, config: Config) -> None:
+    """Refuse unless `config` may start a run in the folder, or resume the one it finds."""
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path} is a file; give the name of a folder.")
+    if not config.resume and path.is_dir() and any(path.iterdir()):
+        raise InputError(f"--out {path} is not empty; add --resume to go on with its run, or give another --out.")
+    if config.resume and folder.config_file.exists():
+        keys = config.differences(read_recipe(folder.config_file))
+        if keys:
+            raise InputError(
+                f"--resume needs the options {path} began with, which differ in {', '.join(keys)}; "
+                f"use --config {folder.config_file} --resume, or give another --out."
+            )
