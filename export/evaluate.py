@@ -11,7 +11,7 @@ from car_ext.cli import tables as cli
 from car_ext.datasets import DataOptions
 from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import LARGEST_BATCH, Evaluation, evaluate_all
-from car_ext.evaluation.gate import EVERY_CLASS, SCORES, broken, parse_gate
+from car_ext.evaluation.gate import EVERY_CLASS, broken, gate_keys, parse_gate
 from car_ext.files import write_json
 from car_ext.metrics.summary import worst_confusions
 
@@ -42,7 +42,7 @@ def main() -> int:
         "--gate",
         metavar="SCORE=FALL,...",
         help="exit with 1 if a score of a later model is lower than the first one's by more than this fraction; "
-        f"scores: {', '.join(SCORES)}, {EVERY_CLASS} (any one); example: worst=0.02,overall=0.005",
+        f"scores: {', '.join(gate_keys())}, {EVERY_CLASS} (any one); example: worst=0.02,overall=0.005",
     )
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help=f"images a call (default: by memory, at most {LARGEST_BATCH})"

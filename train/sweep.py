@@ -8,7 +8,7 @@ from pathlib import Path
 from car_ext.cli import exits
 from car_ext.cli.flags import parse
 from car_ext.studies.space import Space
-from car_ext.studies.sweep import SCORES, SEARCHES, markdown, sweep
+from car_ext.studies.sweep import SEARCHES, epoch_keys, markdown, sweep
 
 HERE = Path(__file__).parent
 EXAMPLES = """\
@@ -42,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="of tpe, earlier ones included (20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="of each trial (0 1 2)")
-    parser.add_argument("--score", choices=SCORES, default="worst_class_accuracy", help="(worst_class_accuracy)")
+    parser.add_argument("--score", choices=epoch_keys(), default="worst_class_accuracy", help="(worst_class_accuracy)")
     parser.add_argument(
         "--prune", action=argparse.BooleanOptionalAction, help="stop trials below the median (with tpe)"
     )

@@ -13,9 +13,8 @@ from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
 from car_ext.evaluation.gate import differences
 from car_ext.evaluation.score import score
-from car_ext.evaluation.speed import _milliseconds, _single_calls
+from car_ext.evaluation.speed import milliseconds, single_calls
 from car_ext.machine.memory import default_cache_bytes
-from car_ext.metrics import summary as metrics
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.runtimes import open_file
@@ -136,24 +135,22 @@ def _evaluate(
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)
         known_batches = ((images, known[labels]) for images, labels in batches)
-        confusion, statistics, mistakes, calls = score(model, known_batches, len(names), bar.update)
+        scoring, calls = score(model, known_batches, len(names), bar.update)
     seconds = [spent for _, spent in calls]
     full = [spent for images, spent in calls if images == batch_size]
     image = centres(split.images, [0], model.image_size)
-    summary = metrics.summarize(confusion, model.class_counts, names, model.train_worst_class_accuracy)
-    findings = Findings.collect(confusion, statistics.reliability(), mistakes, split.images)
-    summary |= {
-        "scores": statistics.summary(names),
-        "intervals": _intervals(confusion, names),
+    summary = {
+        **scoring.summary(model.class_counts, names, model.train_worst_class_accuracy),
+        "intervals": _intervals(scoring.confusion, names),
         "format": model.format,
         "data": held_out.name,
         "provider": model.provider,
         "images": len(split),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
-        "latency_ms": {"batch": _milliseconds(full), "single": _milliseconds(_single_calls(model, image))},
+        "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
     }
-    return Evaluation(summary, findings)
+    return Evaluation(summary, scoring.findings(split.images))
 
 
 def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from car_ext.runtimes.described import Described
 SINGLE_CALLS, SINGLE_SECONDS = 100, 2.0  # of the latency of one image: whichever is over first
 
 
-def _single_calls(model: Described, image: np.ndarray) -> list[float]:
+def single_calls(model: Described, image: np.ndarray) -> list[float]:
     """Seconds of calls with one image, the first few left out."""
     end, seconds = time.perf_counter() + SINGLE_SECONDS, []
     for call in itertools.count():
@@ -22,6 +22,6 @@ def _single_calls(model: Described, image: np.ndarray) -> list[float]:
         seconds.append(time.perf_counter() - start)
 
 
-def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
     p50, p95 = 1e3 * np.quantile(seconds, [0.5, 0.95])
     return {"p50": float(p50), "p95": float(p95)}

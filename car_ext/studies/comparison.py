@@ -77,7 +77,7 @@ def compare(
             job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
             summary = train(job, progress=progress)
             best = max(row["test_overall"] for row in RunFolder(run_dir).read_metrics())
-            results.setdefault(name, []).append(summary | {BEST: best})
+            results.setdefault(name, []).append(summary | {BEST.key: best})
             if name in exported:
                 scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
                 results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)

@@ -15,6 +15,7 @@ from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.methods.regularizers.car import CAR
+from car_ext.metrics.vocabulary import scores
 from car_ext.run.folder import RunFolder
 from car_ext.seeds import derive
 from car_ext.studies import picture
@@ -35,15 +36,12 @@ from car_ext.studies.trials import (
 from car_ext.training.data import load_data
 from car_ext.training.train import train
 
-SCORES = {  # of a summary -> of a line of metrics.jsonl
-    "worst_class_accuracy": "test_worst",
-    "balanced_accuracy": "test_balanced",
-    "overall_accuracy": "test_overall",
-    "many": "test_many",
-    "medium": "test_medium",
-    "few": "test_few",
-}
 SEARCHES = ("grid", "tpe")
+
+
+def epoch_keys() -> dict[str, str]:
+    """What a sweep can search by: key of a summary to key of a line of metrics.jsonl."""
+    return {score.key: f"test_{score.epoch}" for score in scores() if score.epoch}
 
 
 def sweep(
@@ -73,7 +71,7 @@ def sweep(
             NeurIPS 2011); None: a grid if the space is finite.
         trials: with tpe, how many in all, those of earlier calls, pruned and failed ones included.
         seeds: of the runs of a trial; the mean of their scores is the trial's.
-        score: a key of ``SCORES``; the higher, the better.
+        score: a key of `epoch_keys`; the higher, the better.
         prune: stop a trial whose best epoch so far is below the median of the others' there, from a quarter of the
             epochs and five finished trials on; None: with tpe.
         storage: database URL, as Optuna takes it; None: an SQLite file in ``out``.
@@ -169,15 +167,15 @@ class _Runner:
 
     def _train(self, trial: "optuna.Trial", job: Config, parameters: Mapping, number: int) -> dict[str, Any]:
         """The scores of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
-        seed, seen = self.seeds[number], set()
+        seed, seen, key = self.seeds[number], set(), epoch_keys()[self.score]
         folder = self.out / f"{_name(parameters)}-seed{seed}"
         if self.progress:
             print(f"{self.space.label(parameters)}, seed {seed}", file=sys.stderr, flush=True)
 
         def report(row: Mapping[str, Any]) -> None:
-            if row["epoch"] not in seen and row[SCORES[self.score]] is not None:
+            if row["epoch"] not in seen and row[key] is not None:
                 seen.add(row["epoch"])
-                trial.report(row[SCORES[self.score]], number * job.epochs + row["epoch"])
+                trial.report(row[key], number * job.epochs + row["epoch"])
 
         def after_epoch(row: Mapping[str, Any]) -> None:
             report(row)
@@ -192,7 +190,7 @@ class _Runner:
             summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
         if summary[self.score] is None:
             raise InputError(f"{self.score} is not defined on {summary['data']}; choose another --score.")
-        return {key: summary[key] for key in (*tables.SCORES, *SCORES)}
+        return {key: summary[key] for key in (*(score.key for score in tables.compared()), *epoch_keys())}
 
     def write(self, study: "optuna.Study") -> dict[str, Any]:
         """The table as it is now, also written."""

@@ -46,7 +46,7 @@ def train(
         with (
             threads(job.threads),
             SummaryWriter(folder.tensorboard, purge_step=job.epoch + 1) as writer,
-            Progress(config, len(job.train_batches), job.epoch, shown=progress) as report,
+            Progress(config, len(job.batches.train), job.epoch, shown=progress) as report,
         ):
             while job.epoch < config.epochs:
                 row = job.run_epoch(report)

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
 from car_ext.errors import InputError
-from car_ext.metrics.summary import (
-    class_accuracies,
-    confusion_counts,
-    group_accuracies,
-    summarize,
-    worst_accuracy,
-    worst_confusions,
-)
+from car_ext.metrics.counts import class_accuracies, confusion_counts, worst_accuracy
+from car_ext.metrics.summary import group_accuracies, summarize, worst_confusions
 
 NAMES = ["cat", "dog", "owl", "rat"]
 COUNTS = [200, 50, 10, 10]

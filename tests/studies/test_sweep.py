@@ -24,7 +24,7 @@ import sqlalchemy  # noqa: E402
 
 from car_ext.studies import sweep as module  # noqa: E402
 from car_ext.studies import table, trials  # noqa: E402
-from car_ext.studies.sweep import SCORES, markdown, sweep  # noqa: E402
+from car_ext.studies.sweep import epoch_keys, markdown, sweep  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "train"
 JOB = Config(epochs=2, batch_size=128)
@@ -63,10 +63,10 @@ def fake(score, calls=None):
         if calls is not None:
             calls.append(config)
         for epoch in range(1, config.epochs + 1):
-            row = {"epoch": epoch} | dict.fromkeys(SCORES.values(), score(config, epoch))
+            row = {"epoch": epoch} | dict.fromkeys(epoch_keys().values(), score(config, epoch))
             if after_epoch:
                 after_epoch(row)
-        keys = {*table.SCORES, *SCORES}
+        keys = {*(score.key for score in table.compared()), *epoch_keys()}
         return dict.fromkeys(keys, score(config, config.epochs)) | {"data": "digits"}
 
     return train
