@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from car_ext.errors import InputError
-from car_ext.priors import check_class_counts, shot_groups
+from car_ext.priors import PerClass, check_class_counts, shot_groups
 
 
 def confusion_counts(predictions: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
@@ -76,7 +77,7 @@ class Counts:
     def of(
         cls,
         confusion: np.ndarray,
-        class_counts: Sequence[int] | np.ndarray,
+        class_counts: PerClass,
         class_names: Sequence[str] | None = None,
         train_worst_class_accuracy: float | None = None,
     ) -> "Counts":
@@ -113,12 +114,13 @@ class Counts:
         return np.lexsort((-np.arange(self.class_counts.size), self.class_counts))
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
     """Element by element, NaN where the denominator is 0."""
-    return numerator / np.where(denominator > 0, denominator, np.nan)
+    denominator = np.asarray(denominator)
+    return np.asarray(numerator) / np.where(denominator > 0, denominator, np.nan)
 
 
-def number(value: float) -> float | None:
+def number(value: float | np.ndarray) -> float | None:
     """A float for JSON; None for NaN."""
     return None if np.isnan(value) else float(value)
 

@@ -10,6 +10,7 @@ from car_ext.metrics.findings import Findings
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
 from car_ext.metrics.summary import summarize
+from car_ext.priors import PerClass
 
 if TYPE_CHECKING:
     from car_ext.datasets import Images
@@ -53,7 +54,7 @@ class Scoring:
 
     def summary(
         self,
-        class_counts: Sequence[int] | np.ndarray,
+        class_counts: PerClass,
         class_names: Sequence[str],
         train_worst_class_accuracy: float | None = None,
         train_confusion: np.ndarray | None = None,

@@ -7,12 +7,12 @@ import numpy as np
 from car_ext.metrics.bounds import confusion_bounds
 from car_ext.metrics.counts import Counts, by_name, class_accuracies, lowest, number, ratio
 from car_ext.metrics.vocabulary import scores
-from car_ext.priors import spectral_weights
+from car_ext.priors import PerClass, spectral_weights
 
 R0 = 0.2  # of the weights in the confusion norm and in wce
 
 
-def group_accuracies(confusion: np.ndarray, class_counts: Sequence[int]) -> dict[str, float | None]:
+def group_accuracies(confusion: np.ndarray, class_counts: PerClass) -> dict[str, float | None]:
     """The few scores worth a line an epoch, with the keys and values that `summarize` gives them.
 
     Args:
@@ -32,7 +32,7 @@ def group_accuracies(confusion: np.ndarray, class_counts: Sequence[int]) -> dict
 
 def summarize(
     confusion: np.ndarray,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     class_names: Sequence[str],
     train_worst_class_accuracy: float | None = None,
     train_confusion: np.ndarray | None = None,
@@ -84,7 +84,7 @@ def summarize(
 def worst_confusions(
     confusion: np.ndarray,
     class_names: Sequence[str],
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     worst: int = 5,
     top: int = 3,
 ) -> list[dict]:

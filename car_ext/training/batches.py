@@ -16,7 +16,7 @@ from car_ext.methods.samplers import build_sampler
 from car_ext.models.classifier import Classifier
 from car_ext.seeds import derive
 from car_ext.training import passes
-from car_ext.training.loader import Batch, test_loader, train_loader
+from car_ext.training.loader import Batch, begin_epoch, test_loader, train_loader
 
 
 class Batches:
@@ -70,11 +70,11 @@ class Batches:
 
     def epoch(self, epoch: int, with_partners: bool) -> Iterator[tuple[Batch, Batch | None]]:
         """The training batches of an epoch, each with a batch to mix it with."""
-        loaders = [self.train, *([self.partners] if self.partners is not None and with_partners else [])]
-        for loader in loaders:
-            loader.batch_sampler.set_epoch(epoch, self._config.epochs)
-        drawn = [iter(loader) for loader in loaders]
-        return zip(drawn[0], drawn[1] if len(drawn) > 1 else itertools.repeat(None), strict=False)
+        partners: Iterator[Batch | None] = itertools.repeat(None)
+        batches = begin_epoch(self.train, epoch, self._config.epochs)
+        if self.partners is not None and with_partners:
+            partners = begin_epoch(self.partners, epoch, self._config.epochs)
+        return zip(batches, partners, strict=False)
 
     def train_once(self) -> DataLoader:
         """Every training image once, in order and without augmentation."""

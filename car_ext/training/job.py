@@ -58,7 +58,7 @@ class Job:
         self.machine = Machine(config.device, config.amp)
         self.data, self.image_size, self.augment = load_data(config)
         torch.manual_seed(config.seed)
-        self.model, self.heads = self._second_stage() if config.stage2 else self._first_stage()
+        self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
         self.model.to(self.machine.device)
         channels_last = self.machine.on_cuda if config.channels_last is None else config.channels_last
         if channels_last:
@@ -89,10 +89,10 @@ class Job:
     def _first_stage(self) -> tuple[Classifier, list[str]]:
         return new_network(self.config, self.data, self.image_size), [self.config.head]
 
-    def _second_stage(self) -> tuple[Classifier, list[str]]:
+    def _second_stage(self, run: str) -> tuple[Classifier, list[str]]:
         """The network of the first run, frozen, with a new head."""
-        model, state = load_run(self.config.stage2)
-        self._check_classes(state, f"the run {self.config.stage2}")
+        model, state = load_run(run)
+        self._check_classes(state, f"the run {run}")
         replace_head(model, self.config.head, self.data.class_counts)
         return model, [*state["heads"], self.config.head]
 
@@ -182,11 +182,15 @@ class Job:
         for step, (batch, partner) in enumerate(batches):
             rate = rate_of_step((epoch - 1) * steps + step, steps, config)
             images, targets, *views = self.machine.to_device(*batch)
-            if mix:
-                partner = partner and self.machine.to_device(*partner)
-                targets = mix(images, targets, mixing, partner, epoch, config.epochs)
-                images = targets.images
-            rows.append(self.learner.step(images, targets, rate, *views))
+            if mix is None:
+                rows.append(self.learner.step(images, targets, rate, *views))
+            else:
+                other = None
+                if partner is not None:
+                    other_images, other_targets = self.machine.to_device(*partner)
+                    other = other_images, other_targets
+                mixed = mix(images, targets, mixing, other, epoch, config.epochs)
+                rows.append(self.learner.step(mixed.images, mixed, rate, *views))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)

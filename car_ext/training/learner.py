@@ -61,7 +61,7 @@ class Learner:
             group["lr"] = rate
         with self._machine.autocast():
             with torch.set_grad_enabled(not self._frozen):
-                if views is not None:
+                if self.objective.contrast is not None and views is not None:
                     features, views = self.objective.contrast.encode(self.model, inputs, views)
                 else:
                     features = inputs if self._on_features else self.model.features(inputs)

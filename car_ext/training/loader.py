@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +28,24 @@ def train_loader(
     views: int = 0,
     view_augment: str = "simclr",
 ) -> DataLoader:
-    """Batches as ``sampler`` draws them; call ``loader.batch_sampler.set_epoch(epoch, epochs)`` before each epoch.
+    """Batches as `sampler` draws them; `begin_epoch` gives those of an epoch.
 
     ``augment`` is a name of :func:`image_augmentation`; every image comes out ``image_size`` square. Where that is
     None, what the split holds (features, say) comes out as it is. With ``views`` a batch has as many more of each
     image, augmented by ``view_augment``.
     """
     augmentation = image_augmentation(augment, image_size) if image_size else None
-    others = [image_augmentation(view_augment, image_size)] * views if views else []
+    view = image_augmentation(view_augment, image_size) if views and image_size else None
+    others = [] if view is None else [view] * views
     return _loader(_Images(split, image_size, augmentation, sampler.seed, others), _Keys(sampler), workers, pin_memory)
+
+
+def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
+    """The batches of epoch `epoch`, from 1 to `epochs`, of a `train_loader`."""
+    keys = loader.batch_sampler
+    assert isinstance(keys, _Keys)
+    keys.set_epoch(epoch, epochs)
+    return iter(loader)
 
 
 def test_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
@@ -121,5 +131,5 @@ class _Images(Dataset):
         return torch.stack(images)
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -11,13 +11,12 @@ from car_ext.config.config import Config
 
 def build_optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Optimizer:
     """Of every parameter of the modules that has a gradient, in one group."""
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
     everything = chain(*(module.parameters() for module in modules))
     parameters = [parameter for parameter in everything if parameter.requires_grad]
     parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **options)
-    return torch.optim.AdamW(parameters, **options)
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def rate_of_step(step: int, steps: int, config: Config) -> float:

@@ -17,7 +17,7 @@ from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
 from car_ext.methods.samplers import build_sampler
 from car_ext.models.classifier import Classifier, build_model
-from car_ext.priors import shot_groups
+from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes
@@ -173,22 +173,22 @@ def _published(config: Config) -> ClassCounts:
     return ClassCounts(size.classes, size.train, size.largest, size.smallest)
 
 
-def _network(config: Config, counts: Sequence[int], image_size: int, channels: int) -> Classifier:
+def _network(config: Config, counts: PerClass, image_size: int, channels: int) -> Classifier:
     """The classifier on the meta device, where tensors have shapes but no memory."""
     if config.stage2:
         model, _ = load_run(config.stage2)
         replace_head(model, config.head, counts)
     else:
-        statistics = [[0.5] * channels] * 2
         with torch.device("meta"):
+            grey = [0.5] * channels
             model = build_model(
-                config.model, counts, image_size, channels, *statistics, config.patch_size, heads=[config.head]
+                config.model, counts, image_size, channels, grey, grey, config.patch_size, heads=[config.head]
             )
     return model.to("meta")
 
 
 def _milestones(config: Config, steps: int) -> list[tuple[float, int, float]]:
-    drops = config.drop_epochs or [config.epochs / 4, config.epochs / 2, 3 * config.epochs / 4]
+    drops: Sequence[float] = config.drop_epochs or [config.epochs / 4, config.epochs / 2, 3 * config.epochs / 4]
     at = {0, round(config.warmup_epochs * steps), *(round(epoch * steps) for epoch in drops), config.epochs * steps}
     return [(round(step / steps, 3), step, rate_of_step(step, steps, config)) for step in sorted(at)]
 

@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, config: Config, steps: int, epochs_done: int, shown: bool = True) -> None:
         terminal = sys.stderr.isatty()
-        self._config, self._lines, self._scores = config, shown and not terminal, {}
+        self._config, self._lines, self._scores = config, shown and not terminal, dict[str, str]()
         self._start, self._first = time.perf_counter(), epochs_done * steps
         self._bar = tqdm(
             desc=config.method,

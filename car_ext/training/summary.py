@@ -61,4 +61,4 @@ def _of_training(job: Job) -> tuple[np.ndarray, dict[str, float | None] | None]:
         confusion += confusion_counts(logits.argmax(dim=1).numpy(), targets.numpy(), classes)
         if full:
             full.update(logits, targets)
-    return confusion, full and full.gap()
+    return confusion, None if full is None else full.gap()
