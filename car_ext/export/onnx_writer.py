@@ -87,7 +87,7 @@ def _translated(classifier: nn.Module, image_shape: tuple[int, int, int]) -> ir.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.onnx.export(
+            program: Any = torch.onnx.export(
                 classifier,
                 (example,),
                 dynamo=True,
@@ -97,6 +97,7 @@ def _translated(classifier: nn.Module, image_shape: tuple[int, int, int]) -> ir.
                 output_names=["logits"],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 custom_translation_table=onnx_translations(),
-            ).model
+            )
     finally:
         noisy.setLevel(level)
+    return program.model

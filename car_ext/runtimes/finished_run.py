@@ -47,10 +47,11 @@ class FinishedRun(Described):
         correction = _correction(state["heads"][-1], logit_adjust, tau_norm)
         if correction or self.config.get("test_flip"):
             summary = {}  # scores of the head as trained, or of two views of an image
+        head: Any = self.classifier.head  # of a kind that the corrections check themselves
         if tau_norm is not None:
-            self.classifier.head = tau_normalized(self.classifier.head, tau_norm)
+            self.classifier.head = tau_normalized(head, tau_norm)
         if logit_adjust is not None:
-            self.classifier.head = logit_adjusted(self.classifier.head, state["class_counts"], logit_adjust)
+            self.classifier.head = logit_adjusted(head, state["class_counts"], logit_adjust)
         side, stored, channels = state["image_size"], state["stored_size"], state["channels"]
         self.facts = {
             "class_names": state["class_names"],
