@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
-from typing import Generic, Protocol, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, Protocol, TypeVar
+
+from car_ext.errors import InputError
 
 
 class Named(Protocol):
@@ -42,7 +44,11 @@ class Plugins(Generic[Plugin]):
         return self._add(self._search(), plugin)
 
     def known(self) -> dict[str, Plugin]:
-        """Name to plugin."""
+        """Name to plugin.
+
+        Raises:
+            InputError: one of another package cannot be loaded.
+        """
         return dict(self._search())
 
     def _search(self) -> dict[str, Plugin]:
@@ -50,8 +56,8 @@ class Plugins(Generic[Plugin]):
             found: dict[str, Plugin] = {}
             for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
                 self._add(found, getattr(importlib.import_module(f"{self.package}.{module.name}"), self.attribute))
-            for entry in entry_points(group=self.group):
-                self._add(found, entry.load())
+            for entry in sorted(entry_points(group=self.group), key=lambda entry: entry.value):
+                self._add(found, _load(entry))
             self._known, self._searched = found, True
         return self._known
 
@@ -60,3 +66,13 @@ class Plugins(Generic[Plugin]):
             raise ValueError(f"{self.group}: {plugin.name!r} is taken; give yours another name")
         known[plugin.name] = plugin
         return plugin
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:  # whatever a stranger's module does when it is imported
+        raise InputError(
+            f"{entry.value}, which is installed beside this package, does not load ({type(error).__name__}: {error}); "
+            "mend or uninstall it."
+        ) from error

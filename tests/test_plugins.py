@@ -3,8 +3,10 @@
 import sys
 from collections import namedtuple
 
+import another_package
 import pytest
 
+from car_ext.errors import InputError
 from car_ext.plugins import Plugins
 
 Thing = namedtuple("Thing", "name")
@@ -42,3 +44,9 @@ def test_a_name_is_taken_once(things):
     with pytest.raises(ValueError, match="'a' is taken"):
         things.register(Thing("a"))
     assert len(things.known()) == 2
+
+
+def test_a_package_that_does_not_load_is_named(things, tmp_path, monkeypatch):
+    another_package.install(tmp_path, monkeypatch, "car_ext.things", "broken_one", "THING", "1 / 0")
+    with pytest.raises(InputError, match=r"broken_one:THING, which .* does not load \(ZeroDivisionError"):
+        things.known()

@@ -1,5 +1,8 @@
 """A form of data is one object, of this package or of another one."""
 
+import subprocess
+import sys
+
 import another_package
 import numpy as np
 import pytest
@@ -70,3 +73,13 @@ def test_a_folder_is_any_folder_that_nothing_else_takes(tmp_path):
     (tmp_path / "train-0.parquet").touch()
     assert find_source(str(tmp_path)).name == "parquet"
     assert find_source("LIST.TXT").name == "list file"
+
+
+def test_what_is_slow_to_import_waits_until_it_is_needed():
+    code = (
+        "import sys, car_ext.models.classifier; from car_ext.datasets import find_source; find_source('digits')\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "car_ext.datasets.sources.parquet" in loaded
+    assert not {"timm", "sklearn", "scipy", "torchvision", "pandas", "pyarrow"} & set(loaded)
