@@ -191,7 +191,7 @@ class Runner:
     def tests(self) -> tuple[str, bool]:
         if not importlib.util.find_spec("pytest"):
             return "skipped: pytest is not installed", False
-        marked = [path for path in (ROOT / "tests").glob("test_*.py") if "pytest.mark.cuda" in path.read_text("utf-8")]
+        marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.cuda" in path.read_text("utf-8")]
         command = [sys.executable, "-m", "pytest", "-m", "cuda", "--continue-on-collection-errors", "--durations=10"]
         if not importlib.util.find_spec("pytest_timeout"):  # pyproject.toml's `timeout` would be refused
             command += ["-o", "addopts=--import-mode=importlib -q -rs"]

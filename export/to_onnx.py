@@ -5,8 +5,7 @@ import argparse
 import sys
 
 from car_ext.cli import exits
-from car_ext.export import FILES, export_run
-from car_ext.export.quantize import Calibration
+from car_ext.export import FORMATS, Calibration, export_run
 
 
 def main() -> None:
@@ -17,9 +16,10 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN", help="the --out folder of a training run")
     parser.add_argument("--out", metavar="PATH", help="the file to write, or a folder (default: RUN, with names below)")
     what = parser.add_mutually_exclusive_group()
-    listed = ", ".join(f"{name} ({file})" for name, file in FILES.items())
-    what.add_argument("--format", choices=FILES, default="fp32", help=f"{listed}; default: %(default)s")
-    what.add_argument("--formats", nargs="+", choices=FILES, metavar="FORMAT", help="several of them")
+    formats = FORMATS.known()
+    listed = ", ".join(f"{name} ({format.file})" for name, format in formats.items())
+    what.add_argument("--format", choices=formats, default="fp32", help=f"{listed}; default: %(default)s")
+    what.add_argument("--formats", nargs="+", choices=formats, metavar="FORMAT", help="several of them")
     int8 = parser.add_argument_group("int8")
     int8.add_argument(
         "--calibration",
@@ -54,7 +54,9 @@ def main() -> None:
     )
     for name, path in written.items():
         size = sum(file.stat().st_size for file in (path, path.with_name(path.name + ".data")) if file.exists())
-        checked = "score it before use: export/evaluate.py" if name == "int8" else "gives PyTorch's logits"
+        checked = (
+            "score it before use: export/evaluate.py" if formats[name].tolerance is None else "gives PyTorch's logits"
+        )
         print(f"{path}: {size / 1e6:.2f} MB, {name}, {checked}")
 
 

@@ -14,10 +14,10 @@ from car_ext.errors import InputError
 from car_ext.evaluation.gate import differences
 from car_ext.evaluation.score import score
 from car_ext.evaluation.speed import milliseconds, single_calls
+from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
-from car_ext.runtimes import open_file
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.metrics.counts import Counts, lowest, mean, number, ratio
+from car_ext.plugins import of_other_packages
 
 LEAST_ACCURACY = 1e-5  # the harmonic mean's; without it one class at 0 would be all it shows
 
@@ -171,8 +171,8 @@ def scores() -> tuple[Score, ...]:
     global _found_outside
     if not _found_outside:
         _found_outside = True
-        for entry in entry_points(group="car_ext.metrics"):
-            register(entry.load())
+        for score in of_other_packages("car_ext.metrics"):
+            register(score)
     return tuple(_scores)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from car_ext.datasets import Split
-from car_ext.datasets.reading import _centre, _stack, centres
+from car_ext.datasets.reading import centre, centres, stack
 from car_ext.methods.augment.images import image_augmentation
 from car_ext.methods.samplers import Sampler
 from car_ext.seeds import derive
@@ -109,12 +109,12 @@ class _Images(Dataset):
         targets = torch.from_numpy(self.split.targets[indices])
         if not self.augment and not self.view_augments:
             return torch.from_numpy(centres(self.split.images, indices, self.image_size)), targets
-        stored = _stack(self.split.images, indices)
+        stored = stack(self.split.images, indices)
         pixels = torch.from_numpy(stored)
         if self.augment:
             images = self._augmented(pixels, keys, self.augment, "augmentation")
         else:
-            images = torch.from_numpy(_centre(stored, self.image_size))
+            images = torch.from_numpy(centre(stored, self.image_size))
         if not self.view_augments:
             return images, targets
         views = [self._augmented(pixels, keys, augment, f"view {v}") for v, augment in enumerate(self.view_augments)]

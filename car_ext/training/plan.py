@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from car_ext.config.config import Config
-from car_ext.datasets import BENCHMARKS, PROFILES
+from car_ext.datasets import BENCHMARKS, PROFILES, find_source
 from car_ext.datasets.holdout import held_out_counts
 from car_ext.datasets.profiles import exponential_profile
 from car_ext.errors import InputError
@@ -25,7 +25,7 @@ from car_ext.training.network import replace_head
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step
 
-SIDES = {"cifar10": 32, "cifar100": 32, "tiny_imagenet": 64}  # pixels; photographs are 224
+PHOTOGRAPH = 224  # pixels, where the data do not say
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _data(config: Config) -> tuple[str, ClassCounts, int, int, str]:
     return (
         f"{config.data} (as published)",
         _published(config),
-        config.img_size or SIDES.get(config.data, 224),
+        config.img_size or find_source(config.data).side or PHOTOGRAPH,
         3,
         config.augment,
     )

@@ -62,7 +62,7 @@ def test_a_recipe_writes_only_what_differs(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_words_of_a_recipe_exist_and_fit_together(name):
     config = read_recipe(RECIPES / f"{name}.yaml")
-    assert config.model in small._LOCAL or timm.is_model(config.model)
+    assert config.model in small.NETWORKS or timm.is_model(config.model)
     registry.parse("sampler", config.sampler)
     counts = [50, 20, 10, 5]
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Images named by a text file, one `relative/path label` a line, as ImageNet-LT, Places-LT and iNaturalist come."""
+"""Images named by a text file, one `relative/path label` a line."""
 
 import re
 from pathlib import Path
@@ -6,16 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.source import Request, Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree
 from car_ext.errors import InputError
-
-# The benchmarks' training and test lists, under the names their authors gave them.
-NAMED = {
-    "imagenet_lt": ("ImageNet_LT_train.txt", "ImageNet_LT_test.txt"),
-    "places_lt": ("Places_LT_train.txt", "Places_LT_test.txt"),
-    "inaturalist2018": ("iNaturalist18_train.txt", "iNaturalist18_val.txt"),
-}
 
 
 def load(name: str, train_list: Path | None, test_list: Path, root: Path, image_size: int | None) -> LongTailedData:
@@ -63,7 +57,9 @@ def read_list(path: Path, tree: FolderTree) -> tuple[list[str], np.ndarray]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"list {str(path)!r} cannot be read ({error}): check the path") from error
-    files, labels, first_line = [], [], {}
+    files: list[str] = []
+    labels: list[int] = []
+    first_line: dict[int, int] = {}  # with that label
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -88,3 +84,21 @@ def read_list(path: Path, tree: FolderTree) -> tuple[list[str], np.ndarray]:
             "number the classes from 0 without a gap"
         )
     return files, np.array(labels, np.int64)
+
+
+def _load(request: Request) -> LongTailedData:
+    path, options = request.path, request.options
+    if request.needs_train and options.test_list is None:
+        raise InputError(
+            f"data {request.data!r} is a list of training images: add --test-list, a list of the test images"
+        )
+    test = Path(options.test_list or path).expanduser()
+    return load(path.stem, path if request.needs_train else None, test, request.root, request.image_size)
+
+
+SOURCE = Source(
+    "list file",
+    matches=lambda data: Path(data).suffix.lower() == ".txt",
+    load=_load,
+    options=("data_root", "test_list"),
+)

@@ -2,9 +2,9 @@
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from car_ext.datasets.decode import square
+from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 
 TEST_PER_CLASS = 70
@@ -22,6 +22,8 @@ def load(image_size: int | None) -> LongTailedData:
     Args:
         image_size: stored height and width in pixels; None is 8, the original.
     """
+    from sklearn.datasets import load_digits  # a second to import, for no other data
+
     digits = load_digits()
     images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
     if image_size not in (None, 8):
@@ -41,3 +43,13 @@ def load(image_size: int | None) -> LongTailedData:
         images.shape[1],
         channels=1,
     )
+
+
+SOURCE = Source(
+    "digits",
+    matches="digits".__eq__,
+    load=lambda request: load(request.image_size),
+    names=("digits",),
+    side=8,
+    imbalance_ratio=IMBALANCE_RATIO,
+)

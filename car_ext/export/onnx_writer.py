@@ -24,12 +24,20 @@ LARGEST_WEIGHTS = 2_000_000_000  # bytes; a protobuf message ends at 2 GiB, name
 
 
 def save_float32(run: FinishedRun, path: Path) -> None:
-    """Raises InputError for an operator outside the standard."""
+    """Write the classifier as it is.
+
+    Raises:
+        InputError: an operator outside the standard.
+    """
     save_described(_translated(run.classifier, run.image_shape), path, run.facts)
 
 
 def save_float16(run: FinishedRun, path: Path) -> None:
-    """Raises InputError for an operator outside the standard."""
+    """Write the classifier with weights and arithmetic of half precision.
+
+    Raises:
+        InputError: an operator outside the standard.
+    """
     half = copy.deepcopy(run.classifier)
     # Intensities and their statistics stay float32, and so do the logits that users compare.
     half.backbone = nn.Sequential(_Cast(torch.float16), half.backbone.half())
@@ -38,7 +46,7 @@ def save_float16(run: FinishedRun, path: Path) -> None:
 
 
 def save_described(model: ir.Model, path: Path, facts: Mapping[str, Any]) -> None:
-    """Write and check a model, its weights in ``path`` or, beyond the size of one file, in ``path.data`` beside it.
+    """Write and check a model, its weights in `path` or, beyond the size of one file, in `path.data` beside it.
 
     Raises:
         InputError: an operator outside the standard.
@@ -79,7 +87,7 @@ def _translated(classifier: nn.Module, image_shape: tuple[int, int, int]) -> ir.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.onnx.export(
+            program: Any = torch.onnx.export(
                 classifier,
                 (example,),
                 dynamo=True,
@@ -89,6 +97,7 @@ def _translated(classifier: nn.Module, image_shape: tuple[int, int, int]) -> ir.
                 output_names=["logits"],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
                 custom_translation_table=onnx_translations(),
-            ).model
+            )
     finally:
         noisy.setLevel(level)
+    return program.model

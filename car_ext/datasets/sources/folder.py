@@ -6,6 +6,7 @@ import numpy as np
 
 from car_ext.datasets.decode import EXTENSIONS
 from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree, ZipTree
 from car_ext.errors import InputError
@@ -29,7 +30,7 @@ def load(path: Path, image_size: int | None, needs_train: bool = True) -> LongTa
     tree = FolderTree(path) if path.is_dir() else ZipTree(path)
     root, train, test = _find_splits(tree, needs_train)
     test_files = _class_files(tree, f"{root}{test}")
-    train_files = _class_files(tree, f"{root}{train}") if train else dict.fromkeys(test_files, ())
+    train_files = _class_files(tree, f"{root}{train}") if train else {name: [] for name in test_files}
     if train and len(train_files) < 2:
         raise InputError(
             f"{tree.locate(root + 'train')!r} holds {len(train_files)} class folders: a classifier needs at least 2"
@@ -80,3 +81,16 @@ def _class_files(tree: FolderTree | ZipTree, folder: str) -> dict[str, list[str]
             )
         classes[name] = [f"{folder}/{name}/{f}" for f in files]
     return classes
+
+
+def _matches(data: str) -> bool:
+    path = Path(data).expanduser()
+    return path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip")
+
+
+SOURCE = Source(
+    "folder",
+    matches=_matches,
+    load=lambda request: load(request.path, request.image_size, request.needs_train),
+    general=True,
+)

@@ -9,6 +9,7 @@ import numpy as np
 
 from car_ext.datasets.download import check_md5, download_file
 from car_ext.datasets.lazy import ResizedImages
+from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.errors import InputError
 
@@ -122,8 +123,9 @@ def _members(archive: Path, version: Version) -> dict[str, bytes]:
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
             folder, _, file = member.name.rpartition("/")
-            if folder == version.folder and file in (*version.train, *version.test, version.names):
-                members[file] = tar.extractfile(member).read()
+            wanted = folder == version.folder and file in (*version.train, *version.test, version.names)
+            if wanted and (opened := tar.extractfile(member)):
+                members[file] = opened.read()
     return members
 
 
@@ -135,3 +137,14 @@ def _records(data: bytes, file: str, label_bytes: int) -> tuple[np.ndarray, np.n
     records = np.frombuffer(data, np.uint8).reshape(-1, size)
     pictures = records[:, label_bytes:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(pictures), records[:, label_bytes - 1].astype(np.int64)
+
+
+SOURCE = Source(
+    "CIFAR",
+    matches=VERSIONS.__contains__,
+    load=lambda request: load(request.data, request.root, request.image_size, request.options.download),
+    options=("data_root", "download"),
+    names=tuple(VERSIONS),
+    side=SIDE,
+    selection="seeded",
+)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree, ZipTree
 from car_ext.errors import InputError
@@ -55,3 +56,14 @@ def _annotated(tree: FolderTree | ZipTree, class_names: list[str], image_size: i
         files.append(f"{FOLDER}/val/images/{file}")
         targets.append(labels[wnid])
     return LazyImages(tree, files, image_size), np.array(targets, np.int64)
+
+
+SOURCE = Source(
+    "Tiny-ImageNet",
+    matches="tiny_imagenet".__eq__,
+    load=lambda request: load(request.root, request.image_size),
+    options=("data_root",),
+    names=("tiny_imagenet",),
+    side=64,
+    selection="seeded",
+)

@@ -10,6 +10,7 @@ import numpy as np
 
 from car_ext.datasets.lazy import LazyImages, default_size
 from car_ext.datasets.shards import Shards, opened, pyarrow
+from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree
 from car_ext.errors import InputError
@@ -152,7 +153,7 @@ def _names(labels: Sequence[int | str | None]) -> tuple[str, ...]:
 
 
 def _targets(labels: Sequence[int | str | None], names: tuple[str, ...], shards: Shards) -> np.ndarray:
-    known = {name: number for number, name in enumerate(names)}
+    known: dict[str | None, int] = {name: number for number, name in enumerate(names)}
     targets = np.empty(len(labels), np.int64)
     for row, label in enumerate(labels):
         number = label if isinstance(label, int) else known.get(label)
@@ -163,3 +164,16 @@ def _targets(labels: Sequence[int | str | None], names: tuple[str, ...], shards:
             )
         targets[row] = number
     return targets
+
+
+def _matches(data: str) -> bool:
+    path = Path(data).expanduser()
+    return path.is_dir() and holds_parquet(path)
+
+
+SOURCE = Source(
+    "parquet",
+    matches=_matches,
+    load=lambda request: load(request.path, request.image_size, request.options.label_column, request.needs_train),
+    options=("label_column",),
+)
