@@ -106,6 +106,7 @@ class _Completion(argparse.Action):
         (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
         for command in commands.choices.values():
             command.fill()
+        parser.prog = "car-ext"  # `python -m` is no command that a shell could complete
         print(shtab.complete(parser, shell=values))
         parser.exit()
 
