@@ -16,6 +16,7 @@ from car_ext.config.recipe import read_recipe
 from car_ext.datasets import load
 from car_ext.errors import InputError
 from car_ext.priors import spectral_weights
+from car_ext.recipes import SWEEPS
 from car_ext.studies.space import Range, Space
 
 optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
@@ -173,7 +174,7 @@ def test_failed_trials_are_told_with_their_reason(space, tmp_path, monkeypatch):
 
 
 def test_the_ablation_keeps_the_strength(tmp_path, monkeypatch):
-    ablation, jobs = Space.read("car_ablation", TRAIN / "sweeps"), []
+    ablation, jobs = Space.read("car_ablation", SWEEPS), []
     monkeypatch.setattr(module, "train", fake(lambda config, epoch: 0.5, jobs))
     table = run(ablation, tmp_path / "out", Config(car=CAROptions(alpha=2.0)), seeds=[0])
     assert len(table["trials"]) == len(ablation.cases) == len(jobs)
