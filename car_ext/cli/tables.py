@@ -1,6 +1,7 @@
-"""What the command-line scripts share: exit codes, the tables they print, and names for both."""
+"""The tables that the commands print."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -72,8 +73,8 @@ def _print_side_by_side(summaries_by_name: Mapping[str, Mapping], title: Text | 
         if score is WORST:
             table.add_row(WHICH, *[_cell([summary["worst_class"]]) for summary in summaries])
     table.add_section()
-    for row, *cells in zip(SPEEDS, *map(speeds, summaries), strict=True):
-        table.add_row(row, *map(_text, cells))
+    for row, *spent in zip(SPEEDS, *map(speeds, summaries), strict=True):
+        table.add_row(row, *map(_text, spent))
     Console().print(table)
 
 
@@ -126,7 +127,8 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else " to ".join(map(percent, bounds))
 
 
-def _cell(values: Sequence[float | str | None]) -> Text | str:
+def _cell(values: Sequence[Any]) -> Text | str:
+    """Of accuracies, some perhaps None, or of names of classes, one a run."""
     if any(isinstance(value, str) for value in values):
         return _text(", ".join(dict.fromkeys(value for value in values if value)))
     return percent(*mean_and_deviation(values))

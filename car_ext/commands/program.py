@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import car_ext
 from car_ext.cli import exits
@@ -74,7 +76,7 @@ def alone(command: ModuleType, prog: str) -> int:
         command: a module of this package.
         prog: what the help calls the program.
     """
-    parser = Parser(prog=prog, fill=command.add_options, **_texts(command))
+    parser = Parser(prog=prog, description=command.__doc__, epilog=command.EXAMPLES, fill=command.add_options)
     return command.run(parser.parse_args()) or 0
 
 
@@ -85,13 +87,9 @@ def _parser(prog: str) -> Parser:
     parser.add_argument("--print-completion", action=_Completion, choices=_SHELLS, help="print a script for the shell")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
-        texts = _texts(command)
-        commands.add_parser(name, help=texts["description"], fill=command.add_options, **texts)
+        does = str(command.__doc__)
+        commands.add_parser(name, help=does, description=does, epilog=command.EXAMPLES, fill=command.add_options)
     return parser
-
-
-def _texts(command: ModuleType) -> dict[str, str]:
-    return {"description": str(command.__doc__), "epilog": command.EXAMPLES}
 
 
 _SHELLS = ("bash", "zsh", "tcsh")
@@ -100,14 +98,20 @@ _SHELLS = ("bash", "zsh", "tcsh")
 class _Completion(argparse.Action):
     """Prints a script that teaches a shell the commands and their options."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
         import shtab
 
         (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
         for command in commands.choices.values():
             command.fill()
         parser.prog = "car-ext"  # `python -m` is no command that a shell could complete
-        print(shtab.complete(parser, shell=values))
+        print(shtab.complete(parser, shell=str(values)))
         parser.exit()
 
 
