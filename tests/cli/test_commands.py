@@ -13,7 +13,6 @@ import car_ext
 from car_ext import __main__
 from car_ext.cli.parser import Number, OutputFile, Parser
 from car_ext.commands import program
-from car_ext.commands import report as report_command
 from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import LARGEST_BATCH
 from car_ext.recipes import METHODS, RECIPES, SWEEPS
@@ -177,8 +176,7 @@ def test_the_installed_command_and_its_files_are_declared():
         assert files <= packed
 
 
-def test_a_command_is_found_by_what_it_says_it_does():
-    assert program.COMMANDS["report"] is report_command
+def test_every_command_is_the_module_of_its_name():
     for name, command in program.COMMANDS.items():
         assert command.__name__ == f"car_ext.commands.{name}"
 
@@ -202,4 +200,4 @@ def test_training_and_all_that_follows_from_any_folder(call, tmp_path, monkeypat
     assert (tmp_path / "runs" / "compare-digits-convnet" / "report.html").exists()
     code, text, _ = call("train", "--config", "imagenet_lt_vit_s_car", "--data", "digits", "--dry-run")
     assert code == 0
-    assert "nothing" not in text
+    assert "parameters" in text
