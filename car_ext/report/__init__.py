@@ -18,14 +18,14 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
     browser load nothing and run no script but its own two.
 
     Args:
-        runs: each the folder of a finished run, a :class:`Run`, or a mapping with its fields, of which ``name`` and
-            ``summary`` are needed; what is not given is left out. An :class:`car_ext.evaluate.Evaluation` fits:
-            ``Run("onnxruntime", *evaluation)``.
+        runs: each the folder of a finished run, a `Run`, or a mapping with its fields, of which `name` and
+            `summary` are needed; what is not given is left out. A `car_ext.evaluation.evaluate.Evaluation` fits:
+            `Run("onnxruntime", *evaluation)`.
         out: the file to write, replaced if it exists.
 
     Raises:
         InputError: no run; a folder without a finished run, or with damaged files; runs over different classes; an
-            ``out`` whose folder does not exist.
+            `out` whose folder does not exist.
     """
     # Bokeh takes half a second to import: only those who want a report wait for it.
     from car_ext.report.page import render
@@ -44,7 +44,7 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
 
 
 def write_monitoring(log: str | Path, out: str | Path) -> None:
-    """Writes the page of a log of ``examples/monitor.py``, with the same policy as `write`.
+    """Writes the page of a log of `examples/monitor.py`, with the same policy as `write`.
 
     Args:
         log: a line of JSON for each batch of pictures: "time" (ISO 8601), "model", "predicted" (class name to images),
@@ -53,7 +53,7 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
         out: the file to write, replaced if it exists.
 
     Raises:
-        InputError: no log, a line of another kind, or an ``out`` whose folder does not exist. A last line that was
+        InputError: no log, a line of another kind, or an `out` whose folder does not exist. A last line that was
             interrupted is left out, and the page says so.
     """
     from car_ext.report.monitoring.log import Log
