@@ -27,9 +27,6 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
         InputError: no run; a folder without a finished run, or with damaged files; runs over different classes; an
             `out` whose folder does not exist.
     """
-    # Bokeh takes half a second to import: only those who want a report wait for it.
-    from car_ext.report.page import render
-
     out = _writable(out)
     if not runs:
         raise InputError("no run to report; give the --out folder of at least one training run.")
@@ -40,6 +37,9 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
                 f"{run.name!r} and {read[0].name!r} have different classes; give runs over the same data, "
                 "or a report to each."
             )
+    # Bokeh takes half a second to import: only those wait for it whose runs can be drawn.
+    from car_ext.report.page import render
+
     write_text(out, render(arranged(read)))
 
 
@@ -57,10 +57,12 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
             interrupted is left out, and the page says so.
     """
     from car_ext.report.monitoring.log import Log
-    from car_ext.report.monitoring.page import render
 
     out, log = _writable(out), Path(log)
-    write_text(out, render(Log.read(log), log.name))
+    read = Log.read(log)
+    from car_ext.report.monitoring.page import render  # Bokeh, as above
+
+    write_text(out, render(read, log.name))
 
 
 def _writable(out: str | Path) -> Path:

@@ -44,7 +44,7 @@ class Groups(NamedTuple):
                 values[number, at] = run.accuracies[tested].mean()
                 if bounds := run.mean_interval(tested):
                     low[number, at], high[number, at] = bounds
-        kept = classes.any(axis=0)
+        kept = classes.sum(axis=0) > 0
         names = [name for name, keep in zip(NAMES, kept, strict=True) if keep]
         return cls(names, classes[:, kept], values[:, kept], low[:, kept], high[:, kept])
 

@@ -7,7 +7,6 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     FixedTicker,
-    GlyphRenderer,
     HoverTool,
     PanTool,
     PlainText,
@@ -15,6 +14,7 @@ from bokeh.models import (
     WheelZoomTool,
 )
 from bokeh.models.annotations.geometry import Span
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 NAMED = 30  # classes up to which a figure has room for their names
@@ -51,8 +51,8 @@ def empty(
 ) -> figure:
     """Axes without anything in them, in the page's colours."""
     plot = figure(
-        x_range=Range1d(float(x[0]), float(x[1]), bounds="auto"),
-        y_range=Range1d(float(y[0]), float(y[1]), bounds="auto"),
+        x_range=Range1d(start=float(x[0]), end=float(x[1]), bounds="auto"),
+        y_range=Range1d(start=float(y[0]), end=float(y[1]), bounds="auto"),
         x_axis_label=x_label,
         y_axis_label=y_label,
         height=height,

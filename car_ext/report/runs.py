@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from car_ext.errors import InputError
 from car_ext.metrics.bounds import singular_values
-from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.summary import R0
 from car_ext.priors import spectral_weights
-from car_ext.run.folder import RunFolder
 from car_ext.text import printable
+
+if TYPE_CHECKING:
+    from car_ext.metrics.findings import Findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Run:
 
     name: str
     summary: Mapping[str, Any]
-    findings: Findings | None = None
+    findings: "Findings | None" = None
     history: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     number: int = 0
@@ -56,6 +56,11 @@ class Run:
         Raises:
             InputError: it holds no finished run, or a damaged file.
         """
+        # Imported here, with Pillow: who gives summaries of their own, or reports on a log, reads no folder.
+        import yaml
+
+        from car_ext.run.folder import RunFolder
+
         folder = RunFolder(path)
         try:
             summary, history, config = folder.read_summary(), folder.read_metrics(), folder.read_config()
@@ -92,7 +97,7 @@ class Run:
         return "-" if self.worst_class is None else self.class_names[self.worst_class]
 
     @property
-    def found(self) -> Findings:
+    def found(self) -> "Findings":
         """The findings, for what is shown only of runs that have them.
 
         Raises:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, DatetimeTicker
 from bokeh.plotting import figure
 
 from car_ext.metrics.intervals import wilson_interval
@@ -109,7 +109,7 @@ def _timeline(
     highest = max(np.nanmax(one.bounds[1] if one.bounds else one.values) for one in series)
     top = min(104, 112 * highest or 1) if scale == 100 else 1.1 * highest
     plot = empty("", label, (times[0] - room, times[-1] + room), (0, top), height, zooms, x_axis_type="datetime")
-    plot.xaxis.ticker.desired_num_ticks = 5
+    plot.xaxis.ticker = DatetimeTicker(num_minor_ticks=5, desired_num_ticks=5)
     return plot
 
 
