@@ -1,8 +1,6 @@
 """How confusion bounds the worst class: norms of the confusion matrix that CAR makes small, measured on counts."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import svds
 
 DENSE = 500  # classes up to which a full decomposition takes no noticeable time
 TOLERANCE = 1e-9  # relative error of a spectral norm
@@ -68,6 +66,10 @@ def singular_values(confusion: np.ndarray, weights: np.ndarray, most: int = 50) 
     Returns:
         (min(K, most),) float64.
     """
+    # Imported here: a third of a second, which nobody else who wants a score has to wait.
+    from scipy.sparse import coo_array
+    from scipy.sparse.linalg import svds
+
     predicted, true, rates = error_rates(confusion)
     values = np.zeros(min(len(confusion), most))
     # Rows and columns without an entry take no part: what is left has a rank that svds can find.
