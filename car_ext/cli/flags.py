@@ -8,9 +8,9 @@ from pathlib import Path
 from car_ext.cli.parser import Parser, Words
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
-from car_ext.config.option import field_value, kind
 from car_ext.config.recipe import build_job, recipe_options
 from car_ext.methods import registry
+from car_ext.option import field_value, help_text, kind
 from car_ext.recipes import RECIPES
 
 _METAVAR = {int: "N", float: "X", str: "NAME"}
@@ -44,7 +44,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         name = field.metadata["group"]
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
-        help = field.metadata["help"].replace("%", "%%")
+        help = help_text(field).replace("%", "%%")
         if field.default is not None:
             help += f" (default: {str(field.default).lower() if kind(field) is bool else field.default})"
         # What was not given is not there, so that a recipe can say it.
