@@ -81,6 +81,10 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
         "what other packages add",
         "data formats and export formats: each a file here, or another package's",
     ),
+    "option": (
+        "a field with help and limits",
+        "one option: a field of a dataclass that knows its help and its limits",
+    ),
     "priors": (
         "class counts",
         "what follows from class counts: frequencies, CAR's weights, many/medium/few",

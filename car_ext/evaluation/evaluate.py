@@ -20,6 +20,7 @@ from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.values import distinct
 
 LARGEST_BATCH = 256  # more gain no speed
 BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
@@ -93,8 +94,7 @@ def evaluate_all(
     Raises:
         InputError: a bad model or data, classes that the model does not know, or logits that are not finite.
     """
-    if not model_paths or len(set(map(str, model_paths))) != len(model_paths):
-        raise InputError("give one or more models, each once.")
+    distinct(list(map(str, model_paths)), "the models")
     for path in model_paths:  # before the first is scored, which may take long
         if not Path(path).exists():
             raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")

@@ -12,6 +12,7 @@ from car_ext.export.format import FORMATS, Format
 from car_ext.files import write_text
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.values import distinct
 
 TRIED_BATCHES = (1, 3, 7)
 PREDICT = Path(__file__).with_name("predict.py")  # not imported: it needs onnxruntime, and is to stand alone
@@ -116,8 +117,7 @@ def _paths(
     for name in formats:
         if name not in known:
             raise InputError(f"--format {name} is not known; there are {', '.join(known)}.")
-    if not formats or len(set(formats)) != len(formats):
-        raise InputError(f"--formats {' '.join(formats)}: give one or more, each once.")
+    distinct(formats, "--formats")
     folder = run_dir if out is None else Path(out)
     if out is None or folder.is_dir():
         paths = {name: folder / known[name].file for name in formats}

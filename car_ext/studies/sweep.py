@@ -24,14 +24,14 @@ from car_ext.studies.space import Space
 from car_ext.studies.trials import (
     HEARTBEAT,
     TrialState,
-    _alone,
-    _begun,
-    _check_same,
-    _interrupted,
-    _name,
-    _parameters,
-    _queue,
+    alone,
+    begun,
+    check_same,
+    is_interrupted,
     optuna,
+    parameters_of,
+    queue,
+    run_name,
 )
 from car_ext.training.data import load_data
 from car_ext.training.train import train
@@ -106,12 +106,12 @@ def sweep(
         study = optuna.create_study(
             study_name=out.name, storage=database, direction="maximize", pruner=pruner, load_if_exists=True
         )
-        _check_same(study, out, config, {"space": repr(space), "search": search, "seeds": list(seeds), "score": score})
+        check_same(study, out, config, {"space": repr(space), "search": search, "seeds": list(seeds), "score": score})
         for point in points:
             study.enqueue_trial(point, skip_if_exists=True)
-        while _queue(study) or (search == "tpe" and _begun(study) < trials):
+        while queue(study) or (search == "tpe" and begun(study) < trials):
             # One process proposes the same settings every time; several must not propose the same ones.
-            seed = None if storage else derive("sweep", _begun(study)) % 2**32
+            seed = None if storage else derive("sweep", begun(study)) % 2**32
             study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=bool(storage))
             study.optimize(runner, n_trials=1, catch=(InputError,))
             runner.write(study)
@@ -167,7 +167,7 @@ class _Runner:
     def _train(self, trial: "optuna.Trial", job: Config, parameters: Mapping, number: int) -> dict[str, Any]:
         """The scores of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
         seed, seen, key = self.seeds[number], set(), epoch_keys()[self.score]
-        folder = self.out / f"{_name(parameters)}-seed{seed}"
+        folder = self.out / f"{run_name(parameters)}-seed{seed}"
         if self.progress:
             print(f"{self.space.label(parameters)}, seed {seed}", file=sys.stderr, flush=True)
 
@@ -183,7 +183,7 @@ class _Runner:
                 raise optuna.TrialPruned
 
         job = dataclasses.replace(job, seed=seed, out=str(folder), resume=True)
-        with _alone(folder):
+        with alone(folder):
             for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
                 report(row)
             summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
@@ -195,7 +195,7 @@ class _Runner:
         """The table as it is now, also written."""
         states: dict[TrialState, list] = {state: [] for state in TrialState}
         for trial in study.get_trials(deepcopy=False):
-            if _parameters(trial) not in map(_parameters, states[trial.state]) and not _interrupted(trial):
+            if parameters_of(trial) not in map(parameters_of, states[trial.state]) and not is_interrupted(trial):
                 states[trial.state].append(trial)
         done = states[TrialState.COMPLETE]
         rows = tables.table({str(trial.number): trial.user_attrs["scores"] for trial in done})
@@ -233,8 +233,8 @@ class _Runner:
             picture.draw_scores(scores, self.out / "sweep.png", title)
 
     def _described(self, trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
-        parameters = _parameters(trial)
-        return {"method": self.space.label(parameters), "parameters": parameters, "runs": _name(parameters)}
+        parameters = parameters_of(trial)
+        return {"method": self.space.label(parameters), "parameters": parameters, "runs": run_name(parameters)}
 
 
 def _mean_weight(config: Config, counts: np.ndarray) -> float:

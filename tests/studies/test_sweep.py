@@ -1,15 +1,14 @@
 """A sweep goes on after any interruption to the same table, and says what its scores are of."""
 
-import fcntl
 import importlib.util
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
@@ -193,12 +192,11 @@ def test_the_ablation_keeps_the_strength(tmp_path, monkeypatch):
 
 
 def test_two_processes_never_train_the_same_run_at_once(tmp_path):
-    with trials._alone(tmp_path / "run"):
-        other = os.open(tmp_path / "run", os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(other)
+    other = FileLock(tmp_path / ".run.lock", timeout=0)
+    with trials.alone(tmp_path / "run"), pytest.raises(Timeout):
+        other.acquire()
+    other.acquire()
+    other.release()
 
 
 def test_held_out_images_are_said_to_be_scored(space, tmp_path):
