@@ -12,7 +12,7 @@ STATISTICS_IMAGES = 2000
 
 
 def new_network(config: Config, data: datasets.LongTailedData, image_size: int) -> Classifier:
-    """The classifier of a first stage, which normalises by the statistics of ``data``."""
+    """The classifier of a first stage, which normalises by the statistics of `data`."""
     mean, std = _statistics(data.train.images)
     return build_model(
         config.model,
@@ -28,7 +28,7 @@ def new_network(config: Config, data: datasets.LongTailedData, image_size: int) 
 
 
 def replace_head(model: Classifier, head: str, class_counts: PerClass) -> None:
-    """Freeze ``model`` and give it a new head by its word, which may begin from the old one."""
+    """Freeze `model` and give it a new head by its word, which may begin from the old one."""
     model.requires_grad_(False)
     model.head = build_head(head, model.head.weight.shape[1], len(class_counts), class_counts, model.head)
 

@@ -15,7 +15,7 @@ from car_ext.methods.regularizers.car import CAR
 
 
 class Terms(NamedTuple):
-    """One step's values, each 0-dim; only ``loss`` has a gradient to follow."""
+    """One step's values, each 0-dim; only `loss` has a gradient to follow."""
 
     loss: Tensor  # all of it
     base: Tensor  # of the classification loss alone
@@ -23,16 +23,16 @@ class Terms(NamedTuple):
 
 
 class Objective(nn.Module):
-    """``base + alpha sigma + penalties + contrast``; its buffers and parameters are part of a run's state.
+    """`base + alpha sigma + penalties + contrast`; its buffers and parameters are part of a run's state.
 
-    A contrast also weighs ``base``.
+    A contrast also weighs `base`.
 
     Args:
-        loss: word of a loss, such as ``ldam+drw`` (`car_ext.losses`).
-        regularizers: words joined by ``+``, such as ``car+maxnorm:thresh=0.2``, or ``none``.
+        loss: word of a loss, such as `ldam+drw` (`car_ext.losses`).
+        regularizers: words joined by `+`, such as `car+maxnorm:thresh=0.2`, or `none`.
         class_counts: (K,) training images of each class.
-        car: options of :class:`~car_ext.regularizer.CAR`.
-        drw_epoch: of a loss with ``+drw``.
+        car: options of `CAR`.
+        drw_epoch: of a loss with `+drw`.
         contrast: a term of several views of each image (`car_ext.contrast`), with parameters to train.
 
     Raises:
@@ -58,7 +58,7 @@ class Objective(nn.Module):
         self.contrast = contrast
 
     def check(self, head: nn.Module, mix: Mix | None = None) -> None:
-        """Raise :class:`InputError` if this cannot train ``head``, on batches that ``mix`` made."""
+        """Raise `InputError` if this cannot train `head`, on batches that `mix` made."""
         if self.base.cosine_logits and not hasattr(head, "scale"):
             raise InputError("this loss takes cosines, so it needs --head cosine (or another head that gives them).")
         on_weight = "regularizer" if len(self.on_weight) else "contrast" if self.contrast is not None else None
@@ -88,7 +88,7 @@ class Objective(nn.Module):
     ) -> Terms:
         """Logits (N, K) float32, targets (N,) int64 or a mixed batch, features (N, D) and the head between them.
 
-        ``views`` (V, N, D): features of the further views that the contrast asks for.
+        `views` (V, N, D): features of the further views that the contrast asks for.
         """
         mixed = isinstance(targets, Mixed)
         labels = targets.soft_targets(logits.shape[1]) if mixed else targets

@@ -15,9 +15,9 @@ from car_ext.values import check
 
 
 class Mixed(NamedTuple):
-    """A mixed batch: image i counts as class ``targets[i]`` with weight ``lam[i]``, as its partner's with the rest.
+    """A mixed batch: image i counts as class `targets[i]` with weight `lam[i]`, as its partner's with the rest.
 
-    Its loss is ``lam * L(logits, targets) + (1 - lam) * L(logits, partner_targets)`` sample by sample: lam differs
+    Its loss is `lam * L(logits, targets) + (1 - lam) * L(logits, partner_targets)` sample by sample: lam differs
     between samples, so a batch mean must not be taken before.
     """
 
@@ -33,10 +33,10 @@ class Mixed(NamedTuple):
 
 
 def build_mix(spec: str, class_counts: Sequence[int]) -> "Mix":
-    """A mix by name, such as ``mixup:alpha=0.2`` or ``cmo``.
+    """A mix by name, such as `mixup:alpha=0.2` or `cmo`.
 
     Args:
-        spec: ``NAME[:option=value,...]``.
+        spec: `NAME[:option=value,...]`.
         class_counts: (K,) training images of each class.
 
     Raises:
@@ -46,9 +46,9 @@ def build_mix(spec: str, class_counts: Sequence[int]) -> "Mix":
 
 
 class Mix:
-    """Base of all mixes: a batch is mixed with probability ``prob``, at one ratio l ~ Beta(alpha, alpha).
+    """Base of all mixes: a batch is mixed with probability `prob`, at one ratio l ~ Beta(alpha, alpha).
 
-    ``partner_sampler`` is the sampler (see `car_ext.samplers`) that the partner batch comes from; where it is None,
+    `partner_sampler` is the sampler (see `car_ext.samplers`) that the partner batch comes from; where it is None,
     the partner is the batch itself in another order.
     """
 
@@ -61,7 +61,7 @@ class Mix:
         self.alpha, self.prob = alpha, prob
 
     def active(self, epoch: int, epochs: int) -> bool:
-        """Whether ``epoch``, from 1 to ``epochs``, is mixed at all; a partner batch is needed only then."""
+        """Whether `epoch`, from 1 to `epochs`, is mixed at all; a partner batch is needed only then."""
         return True
 
     def __call__(
@@ -105,7 +105,7 @@ class Mix:
     def _combine(
         self, images: Tensor, partners: Tensor, ratio: float, generator: torch.Generator
     ) -> tuple[Tensor, float]:
-        """The mixed images, and the part of them that is ``images``."""
+        """The mixed images, and the part of them that is `images`."""
         raise NotImplementedError
 
     def _label_weights(self, targets: Tensor, partner_targets: Tensor, ratio: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Contrastive methods of the long-tailed field, by name: ``build_contrast("bcl:beta=0.35", class_counts, model)``."""
+"""Contrastive methods of the long-tailed field, by name: `build_contrast("bcl:beta=0.35", class_counts, model)`."""
 
 from collections.abc import Sequence
 
@@ -22,13 +22,13 @@ __all__ = [
 
 
 def build_contrast(spec: str, class_counts: Sequence[int], model: nn.Module) -> Contrast:
-    """A contrastive method from ``NAME[:option=value,...]``, such as ``bcl:beta=0.35,temperature=0.07``.
+    """A contrastive method from `NAME[:option=value,...]`, such as `bcl:beta=0.35,temperature=0.07`.
 
     Args:
-        spec: the word; ``car_ext.registry.methods("contrast")`` lists the names.
+        spec: the word; `car_ext.registry.methods("contrast")` lists the names.
         class_counts: (K,) training images of each class.
-        model: the classifier it is to train with, as `car_ext.models.Classifier`: ``features`` gives (N, D), ``head``
-            has a ``weight`` (K, D), ``backbone`` the other parameters.
+        model: the classifier it is to train with, as `car_ext.models.Classifier`: `features` gives (N, D), `head`
+            has a `weight` (K, D), `backbone` the other parameters.
 
     Raises:
         InputError: an unknown name or option, an option out of range.

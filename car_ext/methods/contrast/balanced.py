@@ -15,7 +15,7 @@ from car_ext.values import check
 def balanced_contrastive(views: Tensor, prototypes: Tensor, targets: Tensor, temperature: float = 0.1) -> Tensor:
     """Balanced contrastive loss, the mean over all views as anchors.
 
-    ``-1/|P| sum_{p in P} log( e^(z.z_p/t) / sum_c mean_{k of class c} e^(z.z_k/t) )``: P is everything of the anchor's
+    `-1/|P| sum_{p in P} log( e^(z.z_p/t) / sum_c mean_{k of class c} e^(z.z_k/t) )`: P is everything of the anchor's
     class, c runs over all K classes, k over the views and the prototype of a class; the anchor itself is in neither.
     Source: Zhu et al., Balanced Contrastive Learning for Long-Tailed Visual Recognition, CVPR 2022.
 

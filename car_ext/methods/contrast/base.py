@@ -14,7 +14,7 @@ class Contrast(nn.Module):
         term, labels = contrast(logits, targets, targets, features, others, model.head.weight)
         loss = contrast.base_weight * F.cross_entropy(logits, labels) + term
 
-    ``views`` is how many augmented views each image needs beside the one that is classified, ``base_weight`` what the
+    `views` is how many augmented views each image needs beside the one that is classified, `base_weight` what the
     classification loss is multiplied by: 0 where the term contains one.
     """
 
@@ -22,10 +22,10 @@ class Contrast(nn.Module):
     base_weight = 1.0
 
     def check(self, mix: Mix | None) -> None:
-        """Raise :class:`InputError` if this cannot train on batches that ``mix`` made; None: on unmixed ones."""
+        """Raise `InputError` if this cannot train on batches that `mix` made; None: on unmixed ones."""
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Told before each epoch, from 1 to ``epochs``; a method with a schedule acts on it."""
+        """Told before each epoch, from 1 to `epochs`; a method with a schedule acts on it."""
 
     def encode(self, model: nn.Module, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, D) of images (N, H, W, C) and (V, N, D) of their views (N, V, H, W, C).
@@ -62,7 +62,7 @@ def projection(in_features: int, hidden: int, dim: int) -> nn.Sequential:
 
 
 def contrastive_loss(scores: Tensor, positives: Tensor, log_weights: Tensor) -> Tensor:
-    """``-sum_p w_p (s_p - log sum_k e^(s_k + b_k)) / sum_p w_p`` of every anchor.
+    """`-sum_p w_p (s_p - log sum_k e^(s_k + b_k)) / sum_p w_p` of every anchor.
 
     Args:
         scores: (N, M), s: each anchor against everything it is compared with.

@@ -28,14 +28,14 @@ class ConCutMix(BalancedContrast):
     """Balanced contrastive learning, and semantically consistent labels (`semantic_targets`) of the mixed images.
 
     The contrast is between unmixed views. Labels change once the projections mean something: in epochs e from 1 on
-    with ``e - 1 > warm_epochs``.
+    with `e - 1 > warm_epochs`.
 
     Args:
         topk: classes that share a label; None: 3 of 10 classes as on CIFAR10-LT, up to 30 as on the larger sets.
         omega: scale of the share, not negative; None: K / 1275, which is 2/255, 20/255, 200/255 and 1628/255 of the
             published CIFAR10-LT, CIFAR100-LT, ImageNet-LT and iNaturalist runs.
         warm_epochs: not negative; below 1 a share of all epochs. Published: 100 of 200, 160 of 400.
-        The others as :class:`BalancedContrast`.
+        The others as `BalancedContrast`.
     """
 
     def __init__(

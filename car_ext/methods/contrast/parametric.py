@@ -30,7 +30,7 @@ def parametric_contrastive(
 ) -> Tensor:
     """Parametric contrastive loss, the mean over the queries.
 
-    ``-sum_p w_p log( e^(s_p) / sum_k e^(s_k) ) / sum_p w_p``: p and k run over the K classes and all queries and keys
+    `-sum_p w_p log( e^(s_p) / sum_k e^(s_k) ) / sum_p w_p`: p and k run over the K classes and all queries and keys
     but the anchor; s is the logit of a class, q.k/t of a query or key; w is beta for the anchor's class, alpha for
     queries and keys of that class, 0 for others.
     Source: Cui et al., Parametric Contrastive Learning, ICCV 2021; the division by sum w is that of the published code.

@@ -26,7 +26,7 @@ class _Shifted(_OnFinished):
 
 
 def tau_normalized(head: nn.Linear, tau: float = 1.0, drop_bias: bool = True) -> nn.Linear:
-    """A linear head whose class vectors are ``w_c / |w_c|^tau``, without training.
+    """A linear head whose class vectors are `w_c / |w_c|^tau`, without training.
 
     Source: Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020.
 
@@ -46,7 +46,7 @@ def tau_normalized(head: nn.Linear, tau: float = 1.0, drop_bias: bool = True) ->
 
 
 def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.0) -> nn.Module:
-    """A head whose logits are those of ``head`` less ``tau * log pi_c``, pi the training frequencies; no training.
+    """A head whose logits are those of `head` less `tau * log pi_c`, pi the training frequencies; no training.
 
     Source: Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, section 4.1. For a head trained with
     plain cross-entropy: one trained with a logit-adjusted loss has it already.
@@ -57,7 +57,7 @@ def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.
         tau: 1 by default; chosen on held-out images where there are any.
 
     Returns:
-        An ``nn.Linear`` for an ``nn.Linear``, with the adjustment in its bias.
+        An `nn.Linear` for an `nn.Linear`, with the adjustment in its bias.
 
     Raises:
         InputError: class_counts that are not counts or not K, or a tau that is not finite.

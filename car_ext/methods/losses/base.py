@@ -10,10 +10,10 @@ from car_ext.values import check
 
 
 class Loss(nn.Module):
-    """A classification loss. Subclasses write :meth:`per_sample` in terms of label weights (B, K).
+    """A classification loss. Subclasses write `per_sample` in terms of label weights (B, K).
 
     A hard target is a one-hot row of label weights. A soft target t stands for the mixture of hard ones,
-    ``loss(t) = sum_k t_k loss(y = k)``: so Mixup of two labels by lam is lam of one loss and 1 - lam of the other, and
+    `loss(t) = sum_k t_k loss(y = k)`: so Mixup of two labels by lam is lam of one loss and 1 - lam of the other, and
     weighing a sample or a class is weighing its label.
 
     Computed in float32 (float64 for float64 logits), also under autocast.
@@ -22,10 +22,10 @@ class Loss(nn.Module):
         class_counts: (K,) training images of each class, K >= 2, all at least 1.
         reduction: "mean" over the batch or "none".
 
-    Shapes of ``forward``:
+    Shapes of `forward`:
         logits (B, K), floating point and finite.
         targets (B,) int64 in [0, K), or (B, K) floating point, not negative, rows that sum to 1.
-        features (B, D), what the classifier saw; only where ``needs_features``.
+        features (B, D), what the classifier saw; only where `needs_features`.
 
     Returns a 0-dim tensor, or (B,) with reduction "none".
 
@@ -58,7 +58,7 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Told before each epoch, from 1 to ``epochs``; a loss with a schedule acts on it."""
+        """Told before each epoch, from 1 to `epochs`; a loss with a schedule acts on it."""
 
     def _label_weights(self, logits: Tensor, targets: Tensor) -> Tensor:
         classes = len(self.priors)

@@ -18,14 +18,14 @@ from car_ext.values import check
     notes="the paper is silent on which logits give p_y under another base: the raw ones here",
 )
 class CCAR(Loss):
-    """``Omega * base`` with ``p = softmax(z)`` of the raw logits; the gradient flows through Omega.
+    """`Omega * base` with `p = softmax(z)` of the raw logits; the gradient flows through Omega.
 
-    On cross-entropy the gradient is ``Psi (p - e_y)``, ``Psi = Omega (1 + p_y f ln p_y)``. Omega is continuous at the
+    On cross-entropy the gradient is `Psi (p - e_y)`, `Psi = Omega (1 + p_y f ln p_y)`. Omega is continuous at the
     pivot, Psi is not. Omega is at most 1 below the pivot and at least 1 above: confident samples gain, and rare classes
     more than frequent ones.
 
     Args:
-        base: a loss of the registry, as a word such as ``logit_adjusted:tau=1.5``.
+        base: a loss of the registry, as a word such as `logit_adjusted:tau=1.5`.
         omega: the pivot, in [0, 1].
 
     Raises:

@@ -17,7 +17,7 @@ from car_ext.values import check
     published="CIFAR100-LT IR100 ResNet-32: 38.3 (as cited in LOS, ICLR 2025)",
 )
 class CrossEntropy(Loss):
-    """``-sum_k t_k log p_k`` with ``t = (1 - s) e_y + s / K``.
+    """`-sum_k t_k log p_k` with `t = (1 - s) e_y + s / K`.
 
     Args:
         smoothing: s, in [0, 1].
@@ -43,5 +43,5 @@ class CrossEntropy(Loss):
     notes="made for re-training the classifier on frozen features; s = 0.99 on ImageNet-LT and iNaturalist",
 )
 def label_over_smoothing(class_counts, reduction: str = "mean", *, smoothing: float = 0.98) -> CrossEntropy:
-    """:class:`CrossEntropy` with so much smoothing that the true class keeps only ``1 - s + s / K``."""
+    """`CrossEntropy` with so much smoothing that the true class keeps only `1 - s + s / K`."""
     return CrossEntropy(class_counts, reduction, smoothing=smoothing)

@@ -9,7 +9,7 @@ from car_ext.values import check
 
 
 def focal_term(odds: Tensor, gamma: float) -> Tensor:
-    """``-(1 - p)^gamma log p`` for p = sigmoid(odds), in log space: finite with finite slope for every gamma >= 0."""
+    """`-(1 - p)^gamma log p` for p = sigmoid(odds), in log space: finite with finite slope for every gamma >= 0."""
     return -(gamma * F.logsigmoid(-odds)).exp() * F.logsigmoid(odds)
 
 
@@ -52,7 +52,7 @@ class BinaryCrossEntropy(Loss):
     """Binary cross-entropy of every class against the rest.
 
     Args:
-        form: "sigmoid": of ``sigmoid(z_k)``, summed over the classes. "softmax": of the softmax probabilities, averaged
+        form: "sigmoid": of `sigmoid(z_k)`, summed over the classes. "softmax": of the softmax probabilities, averaged
             over the classes, as the published code of weight balancing (Alshammari et al., CVPR 2022) trains.
     """
 

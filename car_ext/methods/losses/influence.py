@@ -22,13 +22,13 @@ EPSILON = 1e-3  # of the authors' code: bounds the weight of a sample that is fi
 class InfluenceBalanced(Loss):
     """Cross-entropy divided by its influence on the classifier, after a first phase of plain cross-entropy.
 
-    ``||p - e_y||_1 ||h||_1`` is the L1 norm of the gradient by the classifier's weights, h the features it saw. The
+    `||p - e_y||_1 ||h||_1` is the L1 norm of the gradient by the classifier's weights, h the features it saw. The
     gradient flows through the weight, as in the authors' code.
 
     Args:
         alpha: overall factor, positive.
         start_epoch: the first epoch with weights, from 1; None: the second half of the epochs, as published. Follows
-            `set_epoch`; before its first call only ``start_epoch=1`` is on.
+            `set_epoch`; before its first call only `start_epoch=1` is on.
     """
 
     needs_features = True

@@ -20,10 +20,10 @@ from car_ext.values import check
     notes="test with z for a uniform target; alpha 0.1 and lam 0.01 on CIFAR100-LT IR100, 0.05 and 0.5 on ImageNet-LT",
 )
 class LADE(Loss):
-    """Cross-entropy of ``z + log pi`` and the regularized Donsker-Varadhan bound of each class.
+    """Cross-entropy of `z + log pi` and the regularized Donsker-Varadhan bound of each class.
 
     The bound couples the batch: it is the same addend in every sample's loss, and a mixed label enters the mean of
-    ``z_c`` with its weight (``mean_{y=c}`` is 0 for a class without weight).
+    `z_c` with its weight (`mean_{y=c}` is 0 for a class without weight).
 
     Args:
         alpha: weight of the bound, not negative.

@@ -18,15 +18,15 @@ from car_ext.values import check
     notes="needs a cosine head of scale 1, or scaled_logits=true and the head's own scale; with DRW: ldam+drw",
 )
 class LDAM(Loss):
-    """Cross-entropy after taking the margin ``m_y`` off the true class.
+    """Cross-entropy after taking the margin `m_y` off the true class.
 
-    The logits are cosines in [-1, 1]: a cosine head of scale 1, no bias. With ``scaled_logits`` the head has already
-    multiplied by ``scale`` (the variant of LIFT, Shi et al., ICML 2024). On plain linear logits it is not LDAM.
+    The logits are cosines in [-1, 1]: a cosine head of scale 1, no bias. With `scaled_logits` the head has already
+    multiplied by `scale` (the variant of LIFT, Shi et al., ICML 2024). On plain linear logits it is not LDAM.
 
     Args:
         max_margin: of the rarest class, not negative.
         scale: s, positive.
-        scaled_logits: the logits are ``scale`` times the cosines.
+        scaled_logits: the logits are `scale` times the cosines.
     """
 
     def __init__(

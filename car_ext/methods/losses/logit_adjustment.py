@@ -17,7 +17,7 @@ from car_ext.values import check
     published="CIFAR10-LT / CIFAR100-LT IR100 ResNet-32: 77.89 / 44.06 (authors' repository)",
 )
 class LogitAdjusted(Loss):
-    """Cross-entropy of ``z + tau log pi``; predict with the plain ``z``.
+    """Cross-entropy of `z + tau log pi`; predict with the plain `z`.
 
     Args:
         tau: not negative; 0 is cross-entropy, 1 Balanced Softmax.
@@ -42,5 +42,5 @@ class LogitAdjusted(Loss):
     notes="without the paper's meta sampler; 46.3 (IR100) with plain augmentation (as cited in LWR, BMVC 2023)",
 )
 def balanced_softmax(class_counts, reduction: str = "mean") -> LogitAdjusted:
-    """:class:`LogitAdjusted` with tau = 1: log n and log pi differ by a constant, which a softmax does not see."""
+    """`LogitAdjusted` with tau = 1: log n and log pi differ by a constant, which a softmax does not see."""
     return LogitAdjusted(class_counts, reduction)

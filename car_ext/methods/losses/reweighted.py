@@ -17,7 +17,7 @@ from car_ext.values import check
     notes="rho 1 is inverse frequency, 0 plain cross-entropy; the second stage of DisAlign uses 1.2",
 )
 class Reweighted(Loss):
-    """``-w_y log p_y`` with ``w_c = pi_c ** -rho``, scaled to mean 1 over the classes; the mean is over the samples.
+    """`-w_y log p_y` with `w_c = pi_c ** -rho`, scaled to mean 1 over the classes; the mean is over the samples.
 
     Args:
         rho: finite and not negative.
