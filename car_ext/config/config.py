@@ -242,7 +242,8 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> "Config":
         """Build from a nested (`{"car": {"alpha": 1}}`) mapping, as read from YAML.
 
-        Raises `InputError` naming `where` for an unknown key, a wrong type or a bad value.
+        Raises:
+            InputError: an unknown key, a wrong type or a bad value; it names `where`.
         """
         return cls.from_options(option_values(values, where))
 
@@ -254,7 +255,11 @@ class Config:
         return cls(**plain, car=CAROptions(**car))
 
     def with_options(self, values: Mapping[str, Any], where: str) -> "Config":
-        """This job with some options changed; raises `InputError` as `from_dict`."""
+        """This job with some options changed.
+
+        Raises:
+            InputError: as `from_dict`.
+        """
         return self.from_options(option_values(self.to_dict(), where) | option_values(values, where))
 
     def differences(self, other: "Config") -> list[str]:
@@ -277,7 +282,8 @@ for _outer in dataclasses.fields(Config):
 def option_value(key: str, value: Any, where: str) -> Any:
     """A raw `value` as the option `key`, such as `lr` or `car.alpha`, holds it.
 
-    Raises `InputError` naming `where` for an unknown key, a wrong type or a bad value.
+    Raises:
+        InputError: an unknown key, a wrong type or a bad value; it names `where`.
     """
     return field_value(_field(key, where), value, f"{key} in {where}")
 
@@ -285,9 +291,10 @@ def option_value(key: str, value: Any, where: str) -> Any:
 def option_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The options of a nested mapping by key: `{"car": {"alpha": 1}}` gives `{"car.alpha": 1.0}`.
 
-    Raises `InputError` as `option_value`.
+    Raises:
+        InputError: as `option_value`.
     """
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if key == "car":
             if not isinstance(value, Mapping):

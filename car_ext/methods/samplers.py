@@ -15,7 +15,7 @@ from car_ext.seeds import derive
 
 
 def build_sampler(
-    spec: str, targets: Sequence[int], batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+    spec: str, targets: Sequence[int] | np.ndarray, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
 ) -> "Sampler":
     """A sampler by name, such as `class_balanced` or `class_aware:num_samples_cls=2`.
 
@@ -41,7 +41,9 @@ class Sampler:
     a single image: if a rank would get fewer than two of the last batch, that joins the batch before it.
     """
 
-    def __init__(self, targets: Sequence[int], batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, targets: Sequence[int] | np.ndarray, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.targets = torch.tensor(np.asarray(targets, dtype=np.int64))
         samples, together = len(self.targets), batch_size * world_size
         if batch_size < 1 or not 0 <= rank < world_size:

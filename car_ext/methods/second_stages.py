@@ -27,7 +27,7 @@ SHARED = {
 }
 
 
-def _stage2(name: str, values: dict[str, Any], **description: str) -> None:
+def _stage2(name: str, values: dict[str, Any], **description: Any) -> None:
     @register("stage2", name, **description)
     def options() -> dict[str, Any]:
         return SHARED | values

@@ -121,9 +121,10 @@ def spectral_norm(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, siz
         sigma_1; 0 for a matrix without entries.
     """
     basis = np.full((1, size), size**-0.5)
-    diagonal, beside = [], []
+    diagonal: list[np.floating] = []
+    beside: list[np.floating] = []
     while True:
-        image = np.bincount(rows, values * basis[-1, columns], size)
+        image: np.ndarray = np.bincount(rows, values * basis[-1, columns], size)
         image = np.bincount(columns, values * image[rows], size)
         diagonal.append(basis[-1] @ image)
         for _ in range(2):  # once leaves rounding errors of the size of what was taken away

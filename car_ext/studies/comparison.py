@@ -23,7 +23,10 @@ Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it dif
 def read_methods(name: str, folder: Path) -> Methods:
     """A file of methods, `METHOD: {option: value}`, by path or by its name in `folder`.
 
-    Raises `InputError` for a file that is not one; the options are checked where they are used.
+    The options are checked where they are used.
+
+    Raises:
+        InputError: a file that is not one.
     """
     path = yaml_file.find(name, folder, "--methods")
     content = yaml_file.read(path)

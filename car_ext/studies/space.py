@@ -29,8 +29,8 @@ class Range:
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def grid(self) -> list[float]:
-        numbers = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.points).tolist()
+    def grid(self, points: int) -> list[float]:
+        numbers = (np.geomspace if self.log else np.linspace)(self.low, self.high, points).tolist()
         return sorted({round(number) if self.whole else float(f"{number:.6g}") for number in numbers})
 
 
@@ -84,14 +84,17 @@ class Space:
         Raises:
             InputError: a range that does not say how many values.
         """
-        axes = {"case": list(self.cases)} if self.cases else {}
+        axes: dict[str, Sequence[Any]] = {"case": list(self.cases)} if self.cases else {}
         for key, values in self.options.items():
-            if isinstance(values, Range) and values.points is None:
+            if not isinstance(values, Range):
+                axes[key] = values
+                continue
+            if values.points is None:
                 raise InputError(
                     f"{key} is a range, and a grid must know how many values of it: [{values.low:g}, {values.high:g}, "
                     f"{'log' if values.log else 'linear'}, 5]; or search with tpe."
                 )
-            axes[key] = values.grid() if isinstance(values, Range) else values
+            axes[key] = values.grid(values.points)
         for point in itertools.product(*axes.values()):
             yield dict(zip(axes, point, strict=True))
 

@@ -26,11 +26,13 @@ def train(
     Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
     the end, findings.npz (what `car_ext.report` shows besides the scores) and summary.json. With
     `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break; a
-    finished run only returns its summary. Raises `InputError` for anything wrong with the input, before the
-    folder is created, and for a loss that is not finite.
+    finished run only returns its summary.
 
     `after_epoch` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
     ends the run, which can be resumed.
+
+    Raises:
+        InputError: anything wrong with the input, before the folder is created; a loss that is not finite.
     """
     folder = RunFolder(config.run_dir)
     _check(folder, config)

@@ -77,7 +77,8 @@ class Cutout(torch.nn.Module):
         self.side = side
 
     def forward(self, image: Tensor) -> Tensor:
-        rows, columns = clipped_box(*image.shape[-2:], self.side, self.side)
+        height, width = image.shape[-2:]
+        rows, columns = clipped_box(height, width, self.side, self.side)
         image = image.clone()
         image[..., rows, columns] = 0
         return image

@@ -1,6 +1,5 @@
 """Mixing a batch of images, and its labels, with another or with itself in another order."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from car_ext.methods.augment.boxes import clipped_box
 from car_ext.methods.registry import build, register
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
 from car_ext.values import check
 
 
@@ -32,7 +31,7 @@ class Mixed(NamedTuple):
         return self.lam[:, None] * own + (1 - self.lam[:, None]) * partner
 
 
-def build_mix(spec: str, class_counts: Sequence[int]) -> "Mix":
+def build_mix(spec: str, class_counts: PerClass) -> "Mix":
     """A mix by name, such as `mixup:alpha=0.2` or `cmo`.
 
     Args:
@@ -54,7 +53,7 @@ class Mix:
 
     partner_sampler: str | None = None
 
-    def __init__(self, class_counts: Sequence[int], *, alpha: float = 1.0, prob: float = 1.0) -> None:
+    def __init__(self, class_counts: PerClass, *, alpha: float = 1.0, prob: float = 1.0) -> None:
         self.class_counts = torch.from_numpy(check_class_counts(class_counts))
         check("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
         check("prob", prob, 0 <= prob <= 1, "a probability, from 0 to 1")
@@ -147,7 +146,7 @@ class Remix(Mixup):
 
     def __init__(
         self,
-        class_counts: Sequence[int],
+        class_counts: PerClass,
         *,
         alpha: float = 1.0,
         prob: float = 1.0,
@@ -180,7 +179,7 @@ class Remix(Mixup):
 class CutMix(Mix):
     """A box of the partner pasted into the image, about a uniform centre and cut off at the border; dtype kept."""
 
-    def __init__(self, class_counts: Sequence[int], *, alpha: float = 1.0, prob: float = 0.5) -> None:
+    def __init__(self, class_counts: PerClass, *, alpha: float = 1.0, prob: float = 0.5) -> None:
         super().__init__(class_counts, alpha=alpha, prob=prob)
 
     def _combine(

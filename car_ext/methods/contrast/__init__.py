@@ -1,14 +1,12 @@
 """Contrastive methods of the long-tailed field, by name: `build_contrast("bcl:beta=0.35", class_counts, model)`."""
 
-from collections.abc import Sequence
-
-from torch import nn
-
 from car_ext.methods.contrast.balanced import BalancedContrast, balanced_contrastive
-from car_ext.methods.contrast.base import Contrast
+from car_ext.methods.contrast.base import Contrast, Network
 from car_ext.methods.contrast.concutmix import ConCutMix
 from car_ext.methods.contrast.parametric import ParametricContrast, parametric_contrastive
+from car_ext.methods.heads.base import weight_of
 from car_ext.methods.registry import build
+from car_ext.priors import PerClass
 
 __all__ = [
     "BalancedContrast",
@@ -21,7 +19,7 @@ __all__ = [
 ]
 
 
-def build_contrast(spec: str, class_counts: Sequence[int], model: nn.Module) -> Contrast:
+def build_contrast(spec: str, class_counts: PerClass, model: Network) -> Contrast:
     """A contrastive method from `NAME[:option=value,...]`, such as `bcl:beta=0.35,temperature=0.07`.
 
     Args:
@@ -33,4 +31,4 @@ def build_contrast(spec: str, class_counts: Sequence[int], model: nn.Module) -> 
     Raises:
         InputError: an unknown name or option, an option out of range.
     """
-    return build("contrast", spec, class_counts, model.head.weight.shape[1], model)
+    return build("contrast", spec, class_counts, weight_of(model.head).shape[1], model)

@@ -1,12 +1,10 @@
 """Labels of a mixed image that also say what it looks like."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from car_ext.errors import InputError
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
 
 
 @torch.no_grad()
@@ -14,7 +12,7 @@ def semantic_targets(
     features_mix: Tensor,
     prototypes: Tensor,
     targets: Tensor,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     topk: int,
     omega_scale: float,
 ) -> Tensor:

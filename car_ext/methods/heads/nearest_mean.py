@@ -25,6 +25,8 @@ class NearestClassMean(nn.Module):
     class, so that neither softmax nor argmax sees it.
     """
 
+    weight: Tensor
+
     def __init__(self, in_features: int, num_classes: int, *_: object, metric: str = "cosine") -> None:
         super().__init__()
         if metric not in ("cosine", "l2"):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
 from car_ext.values import check
 
 
@@ -34,11 +34,14 @@ class Loss(nn.Module):
         ValueError: logits, targets or features of another shape or dtype.
     """
 
+    class_counts: Tensor
+    priors: Tensor
+
     additive = True  # a sum over the samples, linear in their label weights: what a wrapper can re-weight
     needs_features = False
     cosine_logits = False  # logits are cosines in [-1, 1], not yet scaled
 
-    def __init__(self, class_counts, reduction: str = "mean"):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean"):
         super().__init__()
         check("reduction", reduction, reduction in ("mean", "none"), "'mean' or 'none'")
         counts = torch.from_numpy(check_class_counts(class_counts))

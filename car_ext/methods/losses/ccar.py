@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss, check_additive
 from car_ext.methods.registry import build, register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -32,7 +33,7 @@ class CCAR(Loss):
         InputError: an option out of range, or a base that couples the samples of a batch.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, base: str = "ce", omega: float = 0.75):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, base: str = "ce", omega: float = 0.75):
         super().__init__(class_counts, reduction)
         check("omega", omega, 0 <= omega <= 1, "in [0, 1]")
         self.omega = omega

@@ -7,7 +7,7 @@ from car_ext.methods.losses.base import Loss, check_additive
 from car_ext.methods.losses.cross_entropy import CrossEntropy
 from car_ext.methods.losses.focal import BinaryCrossEntropy, Focal
 from car_ext.methods.registry import register
-from car_ext.priors import effective_number_weights
+from car_ext.priors import PerClass, effective_number_weights
 from car_ext.values import check
 
 
@@ -30,6 +30,8 @@ class DeferredReweighting(Loss):
     Raises:
         InputError: an option out of range, or a base that couples the samples of a batch.
     """
+
+    class_weights: Tensor
 
     def __init__(self, base: Loss, drw_epoch: int | None = None, beta: float = 0.9999, weighted_mean: bool = False):
         counts = base.class_counts.tolist()
@@ -64,7 +66,7 @@ class DeferredReweighting(Loss):
     notes="mean over the samples as in the paper; weighted_mean=true divides by the batch's mean weight as torch does",
 )
 def cb_ce(
-    class_counts, reduction: str = "mean", *, beta: float = 0.9999, weighted_mean: bool = False
+    class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, weighted_mean: bool = False
 ) -> DeferredReweighting:
     """`CrossEntropy` with class-balanced weights from the first epoch."""
     return DeferredReweighting(CrossEntropy(class_counts, reduction), 1, beta, weighted_mean)
@@ -80,7 +82,7 @@ def cb_ce(
     notes="divided by the batch size; form=softmax is what the code of weight balancing (CVPR 2022) trains",
 )
 def cb_bce(
-    class_counts, reduction: str = "mean", *, beta: float = 0.9999, form: str = "sigmoid"
+    class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, form: str = "sigmoid"
 ) -> DeferredReweighting:
     """`BinaryCrossEntropy` with class-balanced weights from the first epoch."""
     return DeferredReweighting(BinaryCrossEntropy(class_counts, reduction, form=form), 1, beta)
@@ -96,7 +98,7 @@ def cb_bce(
     notes="summed over the classes, divided by the batch size; without the paper's initial bias -log(K - 1)",
 )
 def cb_focal(
-    class_counts, reduction: str = "mean", *, beta: float = 0.9999, gamma: float = 2.0, form: str = "sigmoid"
+    class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, gamma: float = 2.0, form: str = "sigmoid"
 ) -> DeferredReweighting:
     """`Focal` with class-balanced weights from the first epoch."""
     return DeferredReweighting(Focal(class_counts, reduction, gamma=gamma, form=form), 1, beta)

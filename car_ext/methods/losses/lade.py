@@ -8,6 +8,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -32,7 +33,7 @@ class LADE(Loss):
 
     additive = False
 
-    def __init__(self, class_counts, reduction: str = "mean", *, alpha: float = 0.1, lam: float = 0.1):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, alpha: float = 0.1, lam: float = 0.1):
         super().__init__(class_counts, reduction)
         check("alpha", alpha, 0 <= alpha < float("inf"), "finite and not negative")
         check("lam", lam, 0 <= lam < float("inf"), "finite and not negative")

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss, log_odds
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -29,9 +30,11 @@ class LDAM(Loss):
         scaled_logits: the logits are `scale` times the cosines.
     """
 
+    margins: Tensor
+
     def __init__(
         self,
-        class_counts,
+        class_counts: PerClass,
         reduction: str = "mean",
         *,
         max_margin: float = 0.5,

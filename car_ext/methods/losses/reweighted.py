@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -23,7 +24,9 @@ class Reweighted(Loss):
         rho: finite and not negative.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, rho: float = 1.0):
+    class_weights: Tensor
+
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, rho: float = 1.0):
         super().__init__(class_counts, reduction)
         check("rho", rho, 0 <= rho < float("inf"), "finite and not negative")
         weights = self.class_counts.double() ** -rho

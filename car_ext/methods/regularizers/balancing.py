@@ -26,6 +26,8 @@ class WeightBalancing(WeightRegularizer):
         InputError: an option out of range; from `after_epoch`, a bound of 0, which a head of zeros gives.
     """
 
+    radius: Tensor
+
     def __init__(self, *, decay: float = 0.0, thresh: float = 0.1, bound: bool = True):
         super().__init__()
         check("decay", decay, 0 <= decay < float("inf"), "finite and not negative")
