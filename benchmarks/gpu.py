@@ -239,7 +239,7 @@ class Runner:
 
 
 def run(command: list[str], limit: float, environment: dict[str, str]) -> tuple[int | None, str]:
-    """Exit code, None where it was ended after ``limit`` seconds with all it had started, and its output."""
+    """Exit code, None where it was ended after `limit` seconds with all it had started, and its output."""
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -40,7 +40,7 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
     else:
         compact = [score for score in listed if score.compact]
         for score in compact:
-            table.add_column(score.short, justify="right")
+            table.add_column(score.short or "", justify="right")
         for name, runs in zip(summaries_by_name, columns, strict=True):
             table.add_row(_text(name), *[_cell([score.of(summary) for summary in runs]) for score in compact])
     Console().print(table)

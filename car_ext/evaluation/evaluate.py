@@ -52,7 +52,7 @@ def evaluate(
     workers: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score one model on the test split of ``data``; see `evaluate_all`."""
+    """Score one model on the test split of `data`; see `evaluate_all`."""
     (evaluation,) = evaluate_all(
         [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
     )
@@ -68,10 +68,10 @@ def evaluate_all(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Evaluation]:
-    """Score models one after another on the same images: the test split of ``data``.
+    """Score models one after another on the same images: the test split of `data`.
 
     Args:
-        model_paths: files written by ``export/to_onnx.py`` (.onnx, .pt, .pt2), or folders of training runs.
+        model_paths: files written by `export/to_onnx.py` (.onnx, .pt, .pt2), or folders of training runs.
         data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
         options: where the data's files are.
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
@@ -79,17 +79,17 @@ def evaluate_all(
         progress: show a progress bar on a terminal.
 
     Returns:
-        For each model its findings and a summary with the keys of a run's ``summary.json`` (``metrics.summarize``, and
-        ``scores`` as of ``ScoreStatistics.summary``). Besides, the summary has
+        For each model its findings and a summary with the keys of a run's `summary.json` (`metrics.summarize`, and
+        `scores` as of `ScoreStatistics.summary`). Besides, the summary has
 
-        - model, format (``Described.format``), data, provider, images, batch_size;
+        - model, format (`Described.format`), data, provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
           bootstrap's for worst_class_accuracy, and a note on its bias;
         - difference, for all but the first: `gate.differences` to the first.
 
-        ``worst_class_ratio_same`` needs every class's accuracy in training, which is not known: it is None.
+        `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.
 
     Raises:
         InputError: a bad model or data, classes that the model does not know, or logits that are not finite.

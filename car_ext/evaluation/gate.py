@@ -18,9 +18,9 @@ def gate_keys() -> dict[str, str]:
 
 
 def parse_gate(text: str) -> dict[str, float]:
-    """``worst=0.02,overall=0.005`` as {"worst": 0.02, "overall": 0.005}: fractions by which scores may fall.
+    """`worst=0.02,overall=0.005` as {"worst": 0.02, "overall": 0.005}: fractions by which scores may fall.
 
-    Names are those of `gate_keys`, and ``class`` for the accuracy of any class.
+    Names are those of `gate_keys`, and `class` for the accuracy of any class.
 
     Raises:
         InputError: another name, a name given twice, or a number outside [0, 1].
@@ -38,7 +38,7 @@ def parse_gate(text: str) -> dict[str, float]:
 
 
 def differences(first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of a later evaluation less those of the first, with the keys of ``metrics.summarize``.
+    """Scores of a later evaluation less those of the first, with the keys of `metrics.summarize`.
 
     Returns:
         The scores of `gate_keys` and "per_class_accuracy", class name to difference; None where either is undefined.

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -52,13 +52,14 @@ class Findings:
         """Writes a .npz without pickles; of the confusions only those that occur, so K = 10 000 is no matter."""
         predicted, true = np.nonzero(self.confusion)
         content = io.BytesIO()
+        reliability: dict[str, Any] = {f"reliability_{key}": self.reliability[key] for key in RELIABILITY}
         np.savez_compressed(
             content,
             classes=len(self.confusion),
             cells=np.stack([predicted, true, self.confusion[predicted, true]]),
             examples=self.examples,
             thumbnails=self.thumbnails,
-            **{f"reliability_{key}": self.reliability[key] for key in RELIABILITY},
+            **reliability,
         )
         write_bytes(path, content.getvalue())
 

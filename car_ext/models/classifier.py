@@ -1,14 +1,15 @@
 """Classifiers that take the stored image, uint8 (N, H, W, C), and give logits (N, K): a backbone and a head."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
 from car_ext.methods.heads import build_head
+from car_ext.methods.heads.base import weight_of
 from car_ext.models.small import NETWORKS, CIFARResNet
+from car_ext.priors import PerClass
 
 
 class Classifier(nn.Module):
@@ -42,7 +43,7 @@ class Classifier(nn.Module):
 
 def build_model(
     name: str,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     image_size: int,
     channels: int,
     mean: Sequence[float],
@@ -84,8 +85,7 @@ def build_model(
     for word in heads:
         model.head = head = build_head(word, width, len(class_counts), class_counts, head)
     if isinstance(backbone, CIFARResNet) and heads[0] == "linear":
-        weight: Any = model.head.weight
-        nn.init.kaiming_normal_(weight)
+        nn.init.kaiming_normal_(weight_of(model.head))
     return model
 
 

@@ -50,7 +50,7 @@ def draw_scores(results: Mapping[str, Sequence[Mapping]], path: Path, title: str
 
 @contextlib.contextmanager
 def _figure(path: Path, title: str, height: float) -> Iterator[Any]:
-    """Axes to draw on, ``height`` inches, written to ``path`` in the end."""
+    """Axes to draw on, `height` inches, written to `path` in the end."""
     import matplotlib as mpl
 
     mpl.use("Agg")

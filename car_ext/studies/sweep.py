@@ -58,14 +58,14 @@ def sweep(
     storage: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train the settings of ``space``, on as many machines as call this with one ``storage``.
+    """Train the settings of `space`, on as many machines as call this with one `storage`.
 
-    Every run has a folder in ``out``, named after its settings. After a kill the same call goes on: finished runs are
-    read, an interrupted one is resumed. After each trial the table is written to ``out``, as sweep.json and sweep.md;
+    Every run has a folder in `out`, named after its settings. After a kill the same call goes on: finished runs are
+    read, an interrupted one is resumed. After each trial the table is written to `out`, as sweep.json and sweep.md;
     in the end also sweep.png.
 
     Args:
-        config: the job. With ``holdout`` images held out from training are scored, else the test set.
+        config: the job. With `holdout` images held out from training are scored, else the test set.
         space: what to vary.
         out: folder of the runs; its name is that of the study.
         search: "grid" for every combination; "tpe" for Optuna's tree-structured Parzen estimator (Bergstra et al.,
@@ -75,16 +75,16 @@ def sweep(
         score: a key of `epoch_keys`; the higher, the better.
         prune: stop a trial whose best epoch so far is below the median of the others' there, from a quarter of the
             epochs and five finished trials on; None: with tpe.
-        storage: database URL, as Optuna takes it; None: an SQLite file in ``out``.
+        storage: database URL, as Optuna takes it; None: an SQLite file in `out`.
         progress: show that of the runs.
 
     Returns:
-        What sweep.json holds: ``score``, ``seeds``, ``scored_on``; ``trials``, rows as of ``comparison.table`` with
-        their ``parameters`` and the name of their ``runs``, best first; ``pruned``, ``failed``; and ``unfinished``,
+        What sweep.json holds: `score`, `seeds`, `scored_on`; `trials`, rows as of `comparison.table` with
+        their `parameters` and the name of their `runs`, best first; `pruned`, `failed`; and `unfinished`,
         how many are still to be done, here or elsewhere.
 
     Raises:
-        InputError: anything wrong with the job, another sweep in ``out``, every trial failed, or no Optuna.
+        InputError: anything wrong with the job, another sweep in `out`, every trial failed, or no Optuna.
     """
     if optuna is None:
         raise InputError("a sweep needs Optuna, which is not installed; pip install 'car-ext[sweep]'.")

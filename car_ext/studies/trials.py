@@ -18,7 +18,7 @@ try:
     import optuna
     from optuna.trial import TrialState
 except ImportError:  # an extra, which only this file needs
-    optuna = None
+    optuna = None  # type: ignore[assignment, unused-ignore]  # mypy sees a module, where it is installed
 HEARTBEAT = 60  # seconds; after two without one a trial counts as interrupted
 
 

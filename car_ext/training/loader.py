@@ -30,9 +30,9 @@ def train_loader(
 ) -> DataLoader:
     """Batches as `sampler` draws them; `begin_epoch` gives those of an epoch.
 
-    ``augment`` is a name of :func:`image_augmentation`; every image comes out ``image_size`` square. Where that is
-    None, what the split holds (features, say) comes out as it is. With ``views`` a batch has as many more of each
-    image, augmented by ``view_augment``.
+    `augment` is a name of `image_augmentation`; every image comes out `image_size` square. Where that is
+    None, what the split holds (features, say) comes out as it is. With `views` a batch has as many more of each
+    image, augmented by `view_augment`.
     """
     augmentation = image_augmentation(augment, image_size) if image_size else None
     view = image_augmentation(view_augment, image_size) if views and image_size else None
@@ -49,7 +49,7 @@ def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
 
 
 def test_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
-    """Every image once, in order: the centre of the stored image, ``image_size`` square; as it is where None."""
+    """Every image once, in order: the centre of the stored image, `image_size` square; as it is where None."""
     keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return _loader(_Images(split, image_size, None, 0), batches, workers, pin_memory)

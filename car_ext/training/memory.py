@@ -13,7 +13,7 @@ FLOAT = 4  # bytes
 
 
 def activation_bytes(model: Classifier, image_size: int, channels: int) -> int:
-    """Bytes an image that a forward pass in float32 keeps for the backward pass; ``model`` is on the meta device."""
+    """Bytes an image that a forward pass in float32 keeps for the backward pass; `model` is on the meta device."""
     known = {tensor.untyped_storage() for tensor in chain(model.parameters(), model.buffers())}
     kept = set()
     # Two images: batch normalisation refuses to train on one.

@@ -20,7 +20,7 @@ def build_optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Op
 
 
 def rate_of_step(step: int, steps: int, config: Config) -> float:
-    """The learning rate of step ``step`` of the whole run, which has ``steps`` an epoch."""
+    """The learning rate of step `step` of the whole run, which has `steps` an epoch."""
     drops = [epochs * steps for epochs in config.drop_epochs]
     warmup, end = config.warmup_epochs * steps, config.epochs * steps
     return learning_rate(step, end, warmup, config.lr, config.min_lr, drops, config.step_factor)
@@ -35,11 +35,11 @@ def learning_rate(
     drops: Sequence[int] = (),
     factor: float = 1.0,
 ) -> float:
-    """Rate of optimiser step ``step`` (0 .. ``steps`` - 1), between 0 and ``peak``.
+    """Rate of optimiser step `step` (0 .. `steps` - 1), between 0 and `peak`.
 
-    The first ``warmup_steps`` rise in a straight line to ``peak``; the rest follow half a cosine towards
-    ``floor``, which the step after the last would reach. With ``drops`` they stay at ``peak`` instead, times
-    ``factor`` from each of these steps on.
+    The first `warmup_steps` rise in a straight line to `peak`; the rest follow half a cosine towards
+    `floor`, which the step after the last would reach. With `drops` they stay at `peak` instead, times
+    `factor` from each of these steps on.
     """
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)

@@ -30,7 +30,7 @@ PHOTOGRAPH = 224  # pixels, where the data do not say
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Training images: in all, of the largest and of the smallest class; ``each`` (K,) int64 where it is known."""
+    """Training images: in all, of the largest and of the smallest class; `each` (K,) int64 where it is known."""
 
     classes: int
     total: int
@@ -45,7 +45,7 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`plan` finds; ``str()`` is a page of text.
+    """What `plan` finds; `str()` is a page of text.
 
     Attributes:
         config: the job.
@@ -102,9 +102,9 @@ class Plan:
 
 
 def plan(config: Config) -> Plan:
-    """What training ``config`` would be. Nothing is trained or written, and published weights are not fetched.
+    """What training `config` would be. Nothing is trained or written, and published weights are not fetched.
 
-    A benchmark without ``data_root`` is planned for by its published size.
+    A benchmark without `data_root` is planned for by its published size.
 
     Raises:
         InputError: as training would raise it; cuts of a benchmark that only its files can tell.
