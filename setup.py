@@ -149,7 +149,8 @@ extensions.append(
         ["csrc/info.cpp"],
         include_dirs=[pybind11.get_include()],
         define_macros=[(name, f'"{value}"') for name, value in quoted.items()],
-        extra_compile_args=["-O2", "-std=c++17", "-fvisibility=hidden"],
+        extra_compile_args=["-O2", "-g0", "-std=c++17", "-fvisibility=hidden"],
+        extra_link_args=["-s"],
         language="c++",
     )
 )
