@@ -71,7 +71,7 @@ def evaluate_all(
     """Score models one after another on the same images: the test split of `data`.
 
     Args:
-        model_paths: files written by `export/to_onnx.py` (.onnx, .pt, .pt2), or folders of training runs.
+        model_paths: files written by `car-ext export` (.onnx, .pt, .pt2), or folders of training runs.
         data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
         options: where the data's files are.
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
@@ -97,7 +97,7 @@ def evaluate_all(
     distinct(list(map(str, model_paths)), "the models")
     for path in model_paths:  # before the first is scored, which may take long
         if not Path(path).exists():
-            raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+            raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
     evaluations: list[Evaluation] = []
     held_out = None
     for path in model_paths:

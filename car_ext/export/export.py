@@ -51,7 +51,7 @@ def export_run(
 
     Args:
         run_dir: the folder of a training run; a run that is not finished exports its last checkpoint.
-        formats: names of formats, as in `--help` of `export/to_onnx.py`.
+        formats: names of formats, as in `car-ext export --help`.
         out: the file to write, or a folder for files named as there; the run's by default.
         calibration: which images int8 takes its ranges from.
         logit_adjust: tau of the post-hoc logit adjustment (`heads.logit_adjusted`) to build in.

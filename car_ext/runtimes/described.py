@@ -51,7 +51,7 @@ def check_file(path: str | Path) -> None:
         InputError: there is none.
     """
     if not Path(path).is_file():
-        raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+        raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def complete_facts(path: str | Path) -> Iterator[None]:
         yield
     except (KeyError, json.JSONDecodeError) as error:
         raise InputError(
-            f"{str(path)!r} lacks the metadata that export/to_onnx.py writes (problem: {error}); export it again."
+            f"{str(path)!r} lacks the metadata that car-ext export writes (problem: {error}); export it again."
         ) from error
 
 

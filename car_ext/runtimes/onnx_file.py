@@ -86,7 +86,7 @@ def check_external_data(path: Path) -> onnx.ModelProto:
             if Path(entry.value).is_absolute() or not (folder / entry.value).resolve().is_relative_to(folder):
                 raise InputError(
                     f"{str(path)!r} wants to read {entry.value!r}, outside its folder, for {tensor.name!r}: do not use "
-                    "this file; export/to_onnx.py writes relative paths only."
+                    "this file; car-ext export writes relative paths only."
                 )
     return model
 
