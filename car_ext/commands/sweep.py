@@ -23,8 +23,9 @@ examples:
 def add_options(parser: Parser) -> None:
     """Adds this command's options."""
     from car_ext.cli.flags import add_job, names
+    from car_ext.metrics.vocabulary import epoch_keys
     from car_ext.recipes import SWEEPS
-    from car_ext.studies.sweep import SEARCHES, epoch_keys
+    from car_ext.studies.space import SEARCHES
 
     parser.add_argument(
         "--space",

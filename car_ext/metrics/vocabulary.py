@@ -176,6 +176,11 @@ def scores() -> tuple[Score, ...]:
     return tuple(_scores)
 
 
+def epoch_keys() -> dict[str, str]:
+    """The scores of every epoch: key of a summary to key of a line of metrics.jsonl."""
+    return {score.key: f"test_{score.epoch}" for score in scores() if score.epoch}
+
+
 def shown(summaries: Iterable[Mapping[str, Any]]) -> list[Score]:
     """The scores without those that would be said twice, as the worst tenth of ten classes is the worst class."""
     summaries = list(summaries)

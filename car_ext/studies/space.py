@@ -14,6 +14,7 @@ from car_ext.errors import InputError
 from car_ext.values import convert
 
 FIXED = ("out", "resume", "seed", "stage2", "retrain")  # set by the sweep, or with other options behind them
+SEARCHES = ("grid", "tpe")  # all combinations of a space, or those that Optuna proposes
 
 
 @dataclass(frozen=True)

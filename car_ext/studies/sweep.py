@@ -15,7 +15,7 @@ from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.methods.regularizers.car import CAR
-from car_ext.metrics.vocabulary import scores
+from car_ext.metrics.vocabulary import epoch_keys
 from car_ext.run.folder import RunFolder
 from car_ext.seeds import derive
 from car_ext.studies import picture
@@ -36,13 +36,6 @@ from car_ext.studies.trials import (
 from car_ext.training.data import load_data
 from car_ext.training.train import train
 from car_ext.values import distinct
-
-SEARCHES = ("grid", "tpe")
-
-
-def epoch_keys() -> dict[str, str]:
-    """What a sweep can search by: key of a summary to key of a line of metrics.jsonl."""
-    return {score.key: f"test_{score.epoch}" for score in scores() if score.epoch}
 
 
 def sweep(

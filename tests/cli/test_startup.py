@@ -89,7 +89,7 @@ def test_nothing_is_trained_for_a_question_or_a_mistake(script, arguments, code,
     assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [["export", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize("arguments", [["export", "--help"], ["evaluate", "--help"], ["sweep", "--help"]])
 def test_nor_for_the_help_of_other_commands(arguments, tmp_path):
     modules = loaded("-m", "car_ext", *arguments, cwd=tmp_path, code=0)
     assert not modules & HEAVY

@@ -14,6 +14,7 @@ from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.datasets import load
 from car_ext.errors import InputError
+from car_ext.metrics.vocabulary import epoch_keys
 from car_ext.priors import spectral_weights
 from car_ext.recipes import SWEEPS
 from car_ext.studies.space import Range, Space
@@ -24,7 +25,7 @@ import sqlalchemy  # noqa: E402
 
 from car_ext.studies import sweep as module  # noqa: E402
 from car_ext.studies import table, trials  # noqa: E402
-from car_ext.studies.sweep import epoch_keys, markdown, sweep  # noqa: E402
+from car_ext.studies.sweep import markdown, sweep  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "train"
 JOB = Config(epochs=2, batch_size=128)
