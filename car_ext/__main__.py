@@ -63,13 +63,13 @@ def _operator_works(device: str) -> bool:
 
 
 def _methods(file: Path | None) -> int:
-    from car_ext.methods import table as field
+    from car_ext.methods import table
 
     if file is None:
-        print(field.markdown())
+        print(table.markdown())
         return 0
     introduction, _, _ = file.read_text(encoding="utf-8").partition("\n## ")
-    file.write_text(introduction + "\n" + field.markdown(), encoding="utf-8")
+    file.write_text(introduction + "\n" + table.markdown(), encoding="utf-8")
     return 0
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
-from car_ext.config.option import field_value, kind
 from car_ext.config.recipe import build_job, recipe_options
 from car_ext.errors import InputError, suggest
+from car_ext.option import field_value, help_text, kind
 
 _METAVAR = {int: "N", float: "X", str: "NAME"}
 
@@ -58,7 +58,7 @@ def _parser(description: str, examples: str) -> argparse.ArgumentParser:
         name = field.metadata["group"]
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
-        help = field.metadata["help"].replace("%", "%%")
+        help = help_text(field).replace("%", "%%")
         if field.default is not None:
             help += f" (default: {str(field.default).lower() if kind(field) is bool else field.default})"
         if kind(field) is bool:

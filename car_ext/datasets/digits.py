@@ -2,7 +2,6 @@
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from car_ext.datasets.decode import square
 from car_ext.datasets.split import LongTailedData, Split
@@ -22,6 +21,8 @@ def load(image_size: int | None) -> LongTailedData:
     Args:
         image_size: stored height and width in pixels; None is 8, the original.
     """
+    from sklearn.datasets import load_digits  # takes a second, which other data need not wait for
+
     digits = load_digits()
     images = np.round(digits.images * 255 / 16).astype(np.uint8)[..., None]
     if image_size not in (None, 8):

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from car_ext.errors import InputError
 from car_ext.methods.registry import build, register
+from car_ext.methods.sources import DECOUPLING
 from car_ext.priors import check_class_counts
 from car_ext.seeds import derive
-
-_DECOUPLING = "Kang et al., ICLR 2020"
 
 
 def build_sampler(
@@ -81,7 +80,7 @@ class Sampler:
     "sampler",
     "instance",
     title="Instance-balanced sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="each sample once",
     published="ImageNet-LT, ResNeXt-50: 44.4",
 )
@@ -119,7 +118,7 @@ class _PowerOfCount(_ByClass):
     "sampler",
     "class_balanced",
     title="Class-balanced sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="q_c = 1 / K",
     published="ImageNet-LT, ResNeXt-50, trained jointly: 45.1",
 )
@@ -133,7 +132,7 @@ class ClassBalanced(_PowerOfCount):
     "sampler",
     "square_root",
     title="Square-root sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="q_c ~ n_c^(1/2)",
     published="ImageNet-LT, ResNeXt-50, trained jointly: 46.8",
 )
@@ -160,7 +159,7 @@ class Reverse(_PowerOfCount):
     "sampler",
     "progressive",
     title="Progressively balanced sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="q_c = (1 - t/T) n_c/N + (t/T) / K at epoch t of T",
     published="ImageNet-LT, ResNeXt-50, trained jointly: 47.2",
     notes="t counts from 1, so that the last epoch is class-balanced and the first not quite instance-balanced",

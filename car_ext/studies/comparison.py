@@ -15,6 +15,7 @@ from car_ext.export import to_onnx
 from car_ext.run.folder import RunFolder
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
+from car_ext.values import distinct
 
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
@@ -67,8 +68,7 @@ def compare(
     Raises:
         InputError: anything wrong with a job, or runs in ``out`` that belong to another one.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more, each once.")
+    distinct(seeds, "--seeds")
     results: dict[str, list[dict]] = {}
     for name in methods:
         for seed in seeds:

@@ -34,6 +34,7 @@ from car_ext.studies.trials import (
 )
 from car_ext.training.data import load_data
 from car_ext.training.train import train
+from car_ext.values import distinct
 
 SCORES = {  # of a summary -> of a line of metrics.jsonl
     "worst_class_accuracy": "test_worst",
@@ -89,8 +90,7 @@ def sweep(
     """
     if optuna is None:
         raise InputError("a sweep needs Optuna, which is not installed; pip install 'car-ext[sweep]'.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more, each once.")
+    distinct(seeds, "--seeds")
     search = search or ("grid" if space.finite else "tpe")
     points = list(space.grid()) if search == "grid" else []
     for name, options in space.cases.items():
@@ -164,8 +164,7 @@ class _Runner:
         if not self.space.matched_strength:
             return job
         counts = load_data(dataclasses.replace(job, cache_gb=0))[0].class_counts
-        alpha = job.car.alpha * _mean_weight(self.config, counts) / _mean_weight(job, counts)
-        return dataclasses.replace(job, car=dataclasses.replace(job.car, alpha=alpha))
+        return job.with_car(alpha=job.car_options.alpha * _mean_weight(self.config, counts) / _mean_weight(job, counts))
 
     def _train(self, trial: "optuna.Trial", job: Config, parameters: Mapping, number: int) -> dict[str, Any]:
         """The scores of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
@@ -241,4 +240,4 @@ class _Runner:
 
 
 def _mean_weight(config: Config, counts: np.ndarray) -> float:
-    return float(CAR(counts, **dataclasses.asdict(config.car)).class_weights.mean())
+    return float(CAR(counts, **dataclasses.asdict(config.car_options)).class_weights.mean())

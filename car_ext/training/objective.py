@@ -10,6 +10,7 @@ from car_ext.methods.augment.mix import Mix, Mixed
 from car_ext.methods.contrast import Contrast
 from car_ext.methods.losses import build_loss
 from car_ext.methods.registry import build
+from car_ext.methods.regularizers import split_words
 from car_ext.methods.regularizers.car import CAR
 
 
@@ -51,9 +52,9 @@ class Objective(nn.Module):
         if contrast is not None and not contrast.base_weight and loss != "ce":
             raise InputError(f"this --contrast gives the classification loss no weight; leave --loss {loss} out.")
         self.base = build_loss(loss, class_counts, drw_epoch=drw_epoch)
-        words = [] if regularizers == "none" else regularizers.split("+")
-        self.car = CAR(class_counts, **car) if "car" in words else None
-        self.on_weight = nn.ModuleList(build("regularizer", word) for word in words if word != "car")
+        given, words = split_words(regularizers)
+        self.car = None if given is None else CAR(class_counts, **{**car, **given})
+        self.on_weight = nn.ModuleList(build("regularizer", word) for word in words)
         self.contrast = contrast
 
     def check(self, head: nn.Module, mix: Mix | None = None) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from car_ext.errors import InputError
 from car_ext.methods.augment.boxes import clipped_box
@@ -36,6 +35,8 @@ def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor]
     """
     if name not in AUGMENTATIONS:
         raise InputError(f"augmentation {name!r} is not known; there are {', '.join(AUGMENTATIONS)}.")
+    from torchvision.transforms import v2  # takes seconds, and a job without augmentation does without it
+
     base, _, cutout = name.partition("+")
     crop = v2.RandomCrop(image_size, padding=image_size // 8)
     flip = v2.RandomHorizontalFlip()

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from car_ext.errors import InputError
 from car_ext.methods.augment.boxes import clipped_box
 from car_ext.methods.registry import build, register
 from car_ext.priors import check_class_counts
+from car_ext.values import check
 
 
 class Mixed(NamedTuple):
@@ -56,8 +56,8 @@ class Mix:
 
     def __init__(self, class_counts: Sequence[int], *, alpha: float = 1.0, prob: float = 1.0) -> None:
         self.class_counts = torch.from_numpy(check_class_counts(class_counts))
-        _check("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
-        _check("prob", prob, 0 <= prob <= 1, "a probability, from 0 to 1")
+        check("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
+        check("prob", prob, 0 <= prob <= 1, "a probability, from 0 to 1")
         self.alpha, self.prob = alpha, prob
 
     def active(self, epoch: int, epochs: int) -> bool:
@@ -155,8 +155,8 @@ class Remix(Mixup):
         tau: float = 0.5,
     ) -> None:
         super().__init__(class_counts, alpha=alpha, prob=prob)
-        _check("kappa", kappa, 1 <= kappa < float("inf"), "a number of at least 1")
-        _check("tau", tau, 0 <= tau <= 1, "a number from 0 to 1")
+        check("kappa", kappa, 1 <= kappa < float("inf"), "a number of at least 1")
+        check("tau", tau, 0 <= tau <= 1, "a number from 0 to 1")
         self.kappa, self.tau = kappa, tau
 
     def _label_weights(self, targets: Tensor, partner_targets: Tensor, ratio: float) -> Tensor:
@@ -226,11 +226,6 @@ class CMO(ConCutMix):
 
     def active(self, epoch: int, epochs: int) -> bool:
         return 3 < epoch - 1 < epochs - 3
-
-
-def _check(name: str, value: float, valid: bool, domain: str) -> None:
-    if not valid:
-        raise InputError(f"{name} of the mix is {value:g}: give {domain}")
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:

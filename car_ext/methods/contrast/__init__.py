@@ -4,21 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from car_ext.methods.contrast.balanced import BalancedContrast, balanced_contrastive
 from car_ext.methods.contrast.base import Contrast
-from car_ext.methods.contrast.concutmix import ConCutMix
-from car_ext.methods.contrast.parametric import ParametricContrast, parametric_contrastive
 from car_ext.methods.registry import build
 
-__all__ = [
-    "BalancedContrast",
-    "ConCutMix",
-    "Contrast",
-    "ParametricContrast",
-    "balanced_contrastive",
-    "build_contrast",
-    "parametric_contrastive",
-]
+__all__ = ["Contrast", "build_contrast"]
 
 
 def build_contrast(spec: str, class_counts: Sequence[int], model: nn.Module) -> Contrast:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import nn
 
 from car_ext.errors import InputError
-from car_ext.methods.heads import calibrated, cosine, linear, nearest_mean, post_hoc  # noqa: F401  (registers them, in the order of the table)
 from car_ext.methods.registry import build
 
 

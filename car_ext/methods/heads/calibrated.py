@@ -6,15 +6,14 @@ from torch import Tensor, nn
 
 from car_ext.methods.heads.base import _OnFinished
 from car_ext.methods.registry import register
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.methods.sources import DECOUPLING
 
 
 @register(
     "head",
     "lws",
     title="Learnable weight scaling (LWS)",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="s_c (w_c . x + b_c), only s learns, from 1",
     published="ImageNet-LT, ResNeXt-50: 49.9",
 )

@@ -7,15 +7,14 @@ from torch import nn
 
 from car_ext.methods.heads.base import _finished
 from car_ext.methods.registry import register
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.methods.sources import DECOUPLING
 
 
 @register(
     "head",
     "linear",
     title="Linear classifier",
-    source="standard; retrained on a frozen backbone: cRT, " + _DECOUPLING,
+    source="standard; retrained on a frozen backbone: cRT, " + DECOUPLING,
     formula="w_c . x + b_c",
     published="cRT, ImageNet-LT, ResNeXt-50: 49.6",
 )

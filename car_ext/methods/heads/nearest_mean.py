@@ -7,15 +7,14 @@ from torch import Tensor, nn
 from car_ext.errors import InputError
 from car_ext.methods.heads.cosine import _cosine
 from car_ext.methods.registry import register
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.methods.sources import DECOUPLING
 
 
 @register(
     "head",
     "ncm",
     title="Nearest class mean (NCM)",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="cos(x, m_c), or -|x - m_c|^2",
     published="ImageNet-LT, ResNeXt-50: 47.3",
 )

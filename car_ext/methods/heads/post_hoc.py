@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from car_ext.errors import InputError
 from car_ext.methods.heads.base import _finished, _OnFinished
 from car_ext.methods.registry import register
+from car_ext.methods.sources import DECOUPLING
 from car_ext.priors import relative_frequencies
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.values import check
 
 
 class _Shifted(_OnFinished):
@@ -40,7 +40,7 @@ def tau_normalized(head: nn.Linear, tau: float = 1.0, drop_bias: bool = True) ->
     """
     if not isinstance(head, nn.Linear):
         raise InputError(f"tau_norm is for a linear head, not for {type(head).__name__}: train one first")
-    _check_tau(tau, "tau_norm")
+    check("tau of head 'tau_norm'", tau, abs(tau) < float("inf"), "finite")
     norms = head.weight.detach().norm(dim=1, keepdim=True).clamp_min(1e-12)
     return _frozen_linear(head.weight / norms**tau, None if drop_bias else head.bias)
 
@@ -62,7 +62,7 @@ def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.
     Raises:
         InputError: class_counts that are not counts or not K, or a tau that is not finite.
     """
-    _check_tau(tau, "logit_adjusted")
+    check("tau of head 'logit_adjusted'", tau, abs(tau) < float("inf"), "finite")
     shift = tau * torch.from_numpy(np.log(relative_frequencies(class_counts))).to(head.weight)
     if len(shift) != len(head.weight):
         raise InputError(f"class_counts has {len(shift)} entries for a head of {len(head.weight)} classes")
@@ -75,7 +75,7 @@ def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.
     "head",
     "tau_norm",
     title="tau-normalised classifier",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="w_c . x / |w_c|^tau; no training",
     published="ImageNet-LT, ResNeXt-50: 49.4",
 )
@@ -108,11 +108,6 @@ def _logit_adjusted(
     tau: float = 1.0,
 ) -> nn.Module:
     return logit_adjusted(_finished(init, "logit_adjusted"), class_counts, tau)
-
-
-def _check_tau(tau: float, name: str) -> None:
-    if not abs(tau) < float("inf"):
-        raise InputError(f"tau of head {name!r} is {tau}: give a finite number")
 
 
 @torch.no_grad()
