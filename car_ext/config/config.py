@@ -208,14 +208,14 @@ class Config:
 
     @property
     def method(self) -> str:
-        """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
+        """The words that make the method, such as `ce`, `ce+car` or `ldam+drw+cosine`."""
         defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
 
     @property
     def drop_epochs(self) -> list[int]:
-        """After which epochs the rate falls by ``step_factor``; none for a cosine."""
+        """After which epochs the rate falls by `step_factor`; none for a cosine."""
         words = (self.step_epochs or "").split(",") if self.schedule == "step" else []
         return [convert(word, int, "step_epochs") for word in words]
 
@@ -226,7 +226,7 @@ class Config:
 
     @property
     def run_dir(self) -> Path:
-        """Where the run is written: ``out``, or a name made of data, model, method and seed."""
+        """Where the run is written: `out`, or a name made of data, model, method and seed."""
         if self.out:
             return Path(self.out)
         method = re.sub(r"[^\w.+=-]", "-", self.method)
@@ -235,30 +235,35 @@ class Config:
         return Path("runs") / f"{Path(self.data).stem}-{self.model}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested values that YAML and JSON can hold; ``from_dict`` reads them back."""
+        """Plain nested values that YAML and JSON can hold; `from_dict` reads them back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> "Config":
-        """Build from a nested (``{"car": {"alpha": 1}}``) mapping, as read from YAML.
+        """Build from a nested (`{"car": {"alpha": 1}}`) mapping, as read from YAML.
 
-        Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+        Raises:
+            InputError: an unknown key, a wrong type or a bad value; it names `where`.
         """
         return cls.from_options(option_values(values, where))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":
-        """Build from options by key, as of :func:`option_values`."""
+        """Build from options by key, as of `option_values`."""
         plain = {key: value for key, value in options.items() if "." not in key}
         car = {key.removeprefix("car."): value for key, value in options.items() if "." in key}
         return cls(**plain, car=CAROptions(**car))
 
     def with_options(self, values: Mapping[str, Any], where: str) -> "Config":
-        """This job with some options changed; raises :class:`InputError` as :meth:`from_dict`."""
+        """This job with some options changed.
+
+        Raises:
+            InputError: as `from_dict`.
+        """
         return self.from_options(option_values(self.to_dict(), where) | option_values(values, where))
 
     def differences(self, other: "Config") -> list[str]:
-        """Keys (such as ``lr`` or ``car.alpha``) in which a run of ``other`` could give another result."""
+        """Keys (such as `lr` or `car.alpha`) in which a run of `other` could give another result."""
         return [
             key
             for key, field in OPTIONS.items()
@@ -275,19 +280,21 @@ for _outer in dataclasses.fields(Config):
 
 
 def option_value(key: str, value: Any, where: str) -> Any:
-    """A raw ``value`` as the option ``key``, such as ``lr`` or ``car.alpha``, holds it.
+    """A raw `value` as the option `key`, such as `lr` or `car.alpha`, holds it.
 
-    Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+    Raises:
+        InputError: an unknown key, a wrong type or a bad value; it names `where`.
     """
     return field_value(_field(key, where), value, f"{key} in {where}")
 
 
 def option_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options of a nested mapping by key: ``{"car": {"alpha": 1}}`` gives ``{"car.alpha": 1.0}``.
+    """The options of a nested mapping by key: `{"car": {"alpha": 1}}` gives `{"car.alpha": 1.0}`.
 
-    Raises :class:`InputError` as :func:`option_value`.
+    Raises:
+        InputError: as `option_value`.
     """
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if key == "car":
             if not isinstance(value, Mapping):

@@ -18,7 +18,6 @@ every entry point of the group `car_ext.methods`, by which another package adds 
 
 import functools
 import importlib
-import importlib.metadata
 import inspect
 import pkgutil
 import types
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from car_ext.errors import InputError, closest
+from car_ext.plugins import of_other_packages
 from car_ext.values import convert
 
 
@@ -153,14 +153,7 @@ def _discover() -> None:
     """
     for module in pkgutil.walk_packages(importlib.import_module(GROUP).__path__, f"{GROUP}."):
         importlib.import_module(module.name)
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.value):
-        try:
-            entry.load()
-        except Exception as error:  # whatever a stranger's module does when it is imported
-            raise InputError(
-                f"the methods of {entry.value}, which is installed beside this package, do not load "
-                f"({type(error).__name__}: {error}); mend or uninstall it."
-            ) from error
+    of_other_packages(GROUP)
 
 
 _PLAIN = (bool, int, float, str)

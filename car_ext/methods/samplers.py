@@ -15,12 +15,12 @@ from car_ext.seeds import derive
 
 
 def build_sampler(
-    spec: str, targets: Sequence[int], batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+    spec: str, targets: Sequence[int] | np.ndarray, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
 ) -> "Sampler":
-    """A sampler by name, such as ``class_balanced`` or ``class_aware:num_samples_cls=2``.
+    """A sampler by name, such as `class_balanced` or `class_aware:num_samples_cls=2`.
 
     Args:
-        spec: ``NAME[:option=value,...]``.
+        spec: `NAME[:option=value,...]`.
         targets: (N,) labels 0 .. K-1 of the training set.
         batch_size: samples a batch and rank.
         seed: with the epoch, all that the order depends on.
@@ -36,12 +36,14 @@ def build_sampler(
 class Sampler:
     """Batches of indices into the training set; N of them an epoch, the last incomplete batch included.
 
-    Call :meth:`set_epoch` before each epoch. Every rank takes its part of the batches that a single one with
-    ``world_size * batch_size`` would see, the last one split as evenly as can be. Batch normalisation cannot train on
+    Call `set_epoch` before each epoch. Every rank takes its part of the batches that a single one with
+    `world_size * batch_size` would see, the last one split as evenly as can be. Batch normalisation cannot train on
     a single image: if a rank would get fewer than two of the last batch, that joins the batch before it.
     """
 
-    def __init__(self, targets: Sequence[int], batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, targets: Sequence[int] | np.ndarray, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.targets = torch.tensor(np.asarray(targets, dtype=np.int64))
         samples, together = len(self.targets), batch_size * world_size
         if batch_size < 1 or not 0 <= rank < world_size:
@@ -59,7 +61,7 @@ class Sampler:
         self._bounds = [*starts, samples]
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """``epoch`` counts from 1 to ``epochs``."""
+        """`epoch` counts from 1 to `epochs`."""
         self.epoch, self.epochs = epoch, epochs
 
     def __len__(self) -> int:
@@ -181,7 +183,7 @@ class Progressive(_ByClass):
     notes="start 0.8 is epoch 160 of 200; the authors' published sampler never reached their loader",
 )
 class Deferred(ClassBalanced):
-    """Instance-balanced for the first ``start`` of all epochs, then class-balanced."""
+    """Instance-balanced for the first `start` of all epochs, then class-balanced."""
 
     def __init__(self, *shared, start: float = 0.8) -> None:
         super().__init__(*shared)
@@ -206,7 +208,7 @@ class Deferred(ClassBalanced):
 class ClassAware(_ByClass):
     """As even over classes, and over the samples of a class, as a shuffled order can be.
 
-    ``num_samples_cls`` samples of a class follow one another, 4 in Kang et al. (ICLR 2020).
+    `num_samples_cls` samples of a class follow one another, 4 in Kang et al. (ICLR 2020).
     """
 
     def __init__(self, *shared, num_samples_cls: int = 4) -> None:

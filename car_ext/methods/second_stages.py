@@ -1,6 +1,6 @@
 """Second stages by name: how to train a new head on the features of a finished network.
 
-Each is a set of options, as ``train/run.py`` takes them: the formula is in the loss, the head or the sampler they name.
+Each is a set of options, as `train/run.py` takes them: the formula is in the loss, the head or the sampler they name.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ SHARED = {
 }
 
 
-def _stage2(name: str, values: dict[str, Any], **description: str) -> None:
+def _stage2(name: str, values: dict[str, Any], **description: Any) -> None:
     @register("stage2", name, **description)
     def options() -> dict[str, Any]:
         return SHARED | values

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from car_ext.cli.flags import parse
+from car_ext.cli.flags import add_job, parse
+from car_ext.cli.parser import Parser
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.errors import InputError
-
-RECIPES = Path(__file__).parents[2] / "train" / "recipes"
+from car_ext.recipes import RECIPES
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_flag_can_take_an_optional_value_back(write):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_recipes_are_valid_and_found_by_name(name):
-    assert parse(["--config", name], recipes=RECIPES) == read_recipe(RECIPES / f"{name}.yaml")
+    assert parse(["--config", name]) == read_recipe(RECIPES / f"{name}.yaml")
 
 
 def test_the_digits_recipe_is_the_default_job():
@@ -121,7 +121,7 @@ def test_differences_name_what_changes_the_result():
 )
 def test_bad_flags_are_named_with_the_fix(flags, words):
     with pytest.raises(InputError) as error:
-        parse(flags.split(), recipes=RECIPES)
+        parse(flags.split())
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -158,8 +158,10 @@ def test_python_callers_are_checked_too(values):
 
 
 def test_help_explains_every_option(capsys):
+    parser = Parser(epilog="examples: ...")
+    add_job(parser)
     with pytest.raises(SystemExit) as stop:
-        parse(["--help"], examples="examples: ...")
+        parser.parse_args(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--car-temperature" in text

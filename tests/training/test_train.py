@@ -35,7 +35,7 @@ def dropout_net(channels: int) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5))
 
 
-small._LOCAL["dropout_net"] = dropout_net  # both in the test and in the process that dies
+small.NETWORKS["dropout_net"] = dropout_net  # both in the test and in the process that dies
 
 JOBS = {
     "adamw-car": Config(

@@ -1,12 +1,11 @@
 """Heads that calibrate a finished one: LWS and DisAlign."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from car_ext.methods.heads.base import _OnFinished
 from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
+from car_ext.priors import PerClass
 
 
 @register(
@@ -21,7 +20,7 @@ class LearnableWeightScaling(_OnFinished):
     """A frozen head and one learnable factor a class."""
 
     def __init__(
-        self, in_features: int, num_classes: int, class_counts: Sequence[int], init: nn.Module | None = None
+        self, in_features: int, num_classes: int, class_counts: PerClass, init: nn.Module | None = None
     ) -> None:
         super().__init__(init, "lws")
         self.scale = nn.Parameter(self.weight.new_ones(num_classes))
@@ -43,7 +42,7 @@ class DisAlign(_OnFinished):
     """A frozen head, calibrated by a factor and an offset a class where a learnt confidence in the feature is high."""
 
     def __init__(
-        self, in_features: int, num_classes: int, class_counts: Sequence[int], init: nn.Module | None = None
+        self, in_features: int, num_classes: int, class_counts: PerClass, init: nn.Module | None = None
     ) -> None:
         super().__init__(init, "disalign")
         self.scale = nn.Parameter(self.weight.new_ones(num_classes))

@@ -19,11 +19,13 @@ from car_ext.methods.sources import DECOUPLING
     published="ImageNet-LT, ResNeXt-50: 47.3",
 )
 class NearestClassMean(nn.Module):
-    """Logits that are largest for the class whose mean feature is nearest. ``weight`` is the means, NaN until `fit`.
+    """Logits that are largest for the class whose mean feature is nearest. `weight` is the means, NaN until `fit`.
 
-    ``metric``: "cosine", or "l2": then the logits are -|x - m_c|^2 + |x|^2; what was added is the same for every
+    `metric`: "cosine", or "l2": then the logits are -|x - m_c|^2 + |x|^2; what was added is the same for every
     class, so that neither softmax nor argmax sees it.
     """
+
+    weight: Tensor
 
     def __init__(self, in_features: int, num_classes: int, *_: object, metric: str = "cosine") -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from car_ext.errors import InputError
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.losses.class_balanced import DeferredReweighting
 from car_ext.methods.registry import build
+from car_ext.priors import PerClass
 
 __all__ = ["DRW", "Loss", "build_loss"]
 
@@ -17,7 +18,7 @@ DRW = "+drw"
 
 def build_loss(
     spec: str,
-    class_counts: Sequence[int] | np.ndarray,
+    class_counts: PerClass,
     *,
     reduction: str = "mean",
     drw_epoch: int | None = None,

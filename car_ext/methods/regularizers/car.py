@@ -1,8 +1,7 @@
 """CAR, the Confusion-Aware Spectral Regularizer, as a module to add to any classification loss."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from car_ext.methods.registry import register
 from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
 from car_ext.option import check_fields, domain, is_allowed, option
-from car_ext.priors import relative_frequencies, spectral_weights
+from car_ext.priors import PerClass, relative_frequencies, spectral_weights
 from car_ext.values import check
 
 
@@ -128,7 +127,7 @@ class CAR(nn.Module):
 
     def __init__(
         self,
-        class_counts: Sequence[int] | np.ndarray,
+        class_counts: PerClass,
         alpha: float = CAROptions.alpha,
         beta: float = CAROptions.beta,
         r0: float = CAROptions.r0,
@@ -143,7 +142,14 @@ class CAR(nn.Module):
         max_iterations: int = 96,
     ):
         super().__init__()
-        given = {"alpha": alpha, "beta": beta, "r0": r0, "gamma": gamma, "temperature": temperature, "prior": prior}
+        given: dict[str, Any] = {
+            "alpha": alpha,
+            "beta": beta,
+            "r0": r0,
+            "gamma": gamma,
+            "temperature": temperature,
+            "prior": prior,
+        }
         given |= {"absent": absent} | ({} if isinstance(variant, Variant) else {"variant": variant})
         for field in fields(CAROptions):
             if field.name in given:

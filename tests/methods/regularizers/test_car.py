@@ -304,7 +304,11 @@ def test_variant_switches_are_orthogonal():
         ({"class_counts": COUNTS, "alpha": float("nan")}, InputError, "alpha must be a finite number >= 0, got nan"),
         ({"class_counts": COUNTS, "r0": 0}, InputError, "r0 must be a finite number > 0, got 0"),
         ({"class_counts": COUNTS, "temperature": 0}, InputError, "temperature must be a finite number > 0, got 0"),
-        ({"class_counts": COUNTS, "variant": "papr"}, InputError, "variant must be one of paper, reference-code, got 'papr'"),
+        (
+            {"class_counts": COUNTS, "variant": "papr"},
+            InputError,
+            "variant must be one of paper, reference-code, got 'papr'",
+        ),
         ({"class_counts": COUNTS, "absent": "keep"}, InputError, "absent must be one of decay, hold, got 'keep'"),
     ],
 )
