@@ -8,15 +8,7 @@ from car_ext.methods.heads.base import weight_of
 from car_ext.methods.registry import build
 from car_ext.priors import PerClass
 
-__all__ = [
-    "BalancedContrast",
-    "ConCutMix",
-    "Contrast",
-    "ParametricContrast",
-    "balanced_contrastive",
-    "build_contrast",
-    "parametric_contrastive",
-]
+__all__ = ["Contrast", "build_contrast"]
 
 
 def build_contrast(spec: str, class_counts: PerClass, model: Network) -> Contrast:
