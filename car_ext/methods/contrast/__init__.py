@@ -1,9 +1,6 @@
 """Contrastive methods of the long-tailed field, by name: `build_contrast("bcl:beta=0.35", class_counts, model)`."""
 
-from car_ext.methods.contrast.balanced import BalancedContrast, balanced_contrastive
 from car_ext.methods.contrast.base import Contrast, Network
-from car_ext.methods.contrast.concutmix import ConCutMix
-from car_ext.methods.contrast.parametric import ParametricContrast, parametric_contrastive
 from car_ext.methods.heads.base import weight_of
 from car_ext.methods.registry import build
 from car_ext.priors import PerClass
