@@ -2,7 +2,6 @@
 
 from typing import Any
 
-
 from car_ext.errors import InputError
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.losses.class_balanced import DeferredReweighting
