@@ -32,12 +32,12 @@ class Objective(nn.Module):
     A contrast also weighs `base`.
 
     Args:
-        loss: word of a loss, such as `ldam+drw` (`car_ext.losses`).
+        loss: word of a loss, such as `ldam+drw` (`car_ext.methods.losses`).
         regularizers: words joined by `+`, such as `car+maxnorm:thresh=0.2`, or `none`.
         class_counts: (K,) training images of each class.
         car: options of `CAR`.
         drw_epoch: of a loss with `+drw`.
-        contrast: a term of several views of each image (`car_ext.contrast`), with parameters to train.
+        contrast: a term of several views of each image (`car_ext.methods.contrast`), with parameters to train.
 
     Raises:
         InputError: an unknown name or option, or a loss beside a contrast that holds its own.

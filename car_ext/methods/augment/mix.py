@@ -47,8 +47,8 @@ def build_mix(spec: str, class_counts: PerClass) -> "Mix":
 class Mix:
     """Base of all mixes: a batch is mixed with probability `prob`, at one ratio l ~ Beta(alpha, alpha).
 
-    `partner_sampler` is the sampler (see `car_ext.samplers`) that the partner batch comes from; where it is None,
-    the partner is the batch itself in another order.
+    `partner_sampler` is the sampler (see `car_ext.methods.samplers`) that the partner batch comes from; where it is
+    None, the partner is the batch itself in another order.
     """
 
     partner_sampler: str | None = None

@@ -12,7 +12,7 @@ def build_contrast(spec: str, class_counts: PerClass, model: Network) -> Contras
     """A contrastive method from `NAME[:option=value,...]`, such as `bcl:beta=0.35,temperature=0.07`.
 
     Args:
-        spec: the word; `car_ext.registry.methods("contrast")` lists the names.
+        spec: the word; `car_ext.methods.registry.methods("contrast")` lists the names.
         class_counts: (K,) training images of each class.
         model: the classifier it is to train with, as `car_ext.models.Classifier`: `features` gives (N, D), `head`
             has a `weight` (K, D), `backbone` the other parameters.

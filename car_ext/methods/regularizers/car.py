@@ -141,15 +141,8 @@ class CAR(nn.Module):
         max_iterations: int = 96,
     ):
         super().__init__()
-        given: dict[str, Any] = {
-            "alpha": alpha,
-            "beta": beta,
-            "r0": r0,
-            "gamma": gamma,
-            "temperature": temperature,
-            "prior": prior,
-        }
-        given |= {"absent": absent} | ({} if isinstance(variant, Variant) else {"variant": variant})
+        given: dict[str, Any] = {"alpha": alpha, "beta": beta, "r0": r0, "gamma": gamma, "temperature": temperature}
+        given |= {"prior": prior, "absent": absent} | ({} if isinstance(variant, Variant) else {"variant": variant})
         for field in fields(CAROptions):
             if field.name in given:
                 check(field.name, given[field.name], is_allowed(field, given[field.name]), domain(field))
