@@ -16,7 +16,7 @@ from car_ext.methods.samplers import build_sampler
 from car_ext.models.classifier import Classifier
 from car_ext.seeds import derive
 from car_ext.training import passes
-from car_ext.training.loader import Batch, begin_epoch, test_loader, train_loader
+from car_ext.training.loader import Batch, begin_epoch, ordered_loader, train_loader
 
 
 class Batches:
@@ -95,7 +95,7 @@ class Batches:
 
     def _evaluation(self, split: datasets.Split) -> DataLoader:
         batch_size = 4 * self._config.batch_size  # no gradients to keep
-        return test_loader(split, self._side, batch_size, self._workers(split), self._machine.on_cuda)
+        return ordered_loader(split, self._side, batch_size, self._workers(split), self._machine.on_cuda)
 
     def _workers(self, split: datasets.Split) -> int:
         if self._config.workers is not None:

@@ -48,7 +48,7 @@ def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def test_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
+def ordered_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
     """Every image once, in order: the centre of the stored image, `image_size` square; as it is where None."""
     keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]

@@ -138,7 +138,7 @@ def photos(tmp_path):
 def test_reading_ahead_gives_the_batches_of_training(photos, cache_bytes, batch_size, threads):
     split = datasets.load(photos, cache_bytes=cache_bytes).test
     ahead = list(read_ahead(split, 13, batch_size, threads))
-    expected = list(loader.test_loader(split, 13, batch_size, workers=0, pin_memory=False))
+    expected = list(loader.ordered_loader(split, 13, batch_size, workers=0, pin_memory=False))
     assert [len(images) for images, _ in ahead] == [len(images) for images, _ in expected]
     for (images, labels), (true_images, true_labels) in zip(ahead, expected, strict=True):
         np.testing.assert_array_equal(images, true_images)
