@@ -1,9 +1,6 @@
 """Losses of the long-tailed field, by name: `build_loss("ldam:scale=30+drw", class_counts)`."""
 
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.methods.losses.base import Loss
