@@ -131,6 +131,12 @@ def test_the_document_lists_what_there_is():
     )
 
 
+def test_the_tests_that_the_document_names_exist():
+    named = {*table.TESTS.values(), *table.CAR_TESTS.split(", ")}
+    assert all((DOCUMENT.parents[1] / name).is_file() for name in named)
+    assert set(table.TESTS) == set(table.FLAGS)
+
+
 def test_the_list_is_printed():
     done = subprocess.run([sys.executable, "-m", "car_ext", "methods"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for kind in table.FLAGS for name in names(kind))

@@ -192,6 +192,16 @@ def test_the_ablation_keeps_the_strength(tmp_path, monkeypatch):
     assert flat.max() / flat.min() < 1 + 1e-6
 
 
+def test_the_strength_is_kept_where_the_word_says_it(tmp_path, monkeypatch):
+    space, jobs = Space({"car.r0": [0.2, 0.8]}, {}, matched_strength=True), []
+    monkeypatch.setattr(module, "train", fake(lambda config, epoch: 0.5, jobs))
+    run(space, tmp_path / "out", Config(regularizer="car:alpha=2"), seeds=[0])
+    counts = load("digits").class_counts
+    strengths = [job.car.alpha * spectral_weights(counts, job.car.r0).mean() for job in jobs]
+    assert strengths == pytest.approx([2.0 * spectral_weights(counts, 0.2).mean()] * 2, rel=1e-5)
+    assert [job.regularizer for job in jobs] == ["car", "car"]
+
+
 def test_two_processes_never_train_the_same_run_at_once(tmp_path):
     other = FileLock(tmp_path / ".run.lock", timeout=0)
     with trials.alone(tmp_path / "run"), pytest.raises(Timeout):
