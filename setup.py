@@ -104,7 +104,7 @@ def supported_architectures() -> str:
 
 macros = [("TORCH_TARGET_VERSION", STABLE_ABI)]
 # errno and traps off lets loops over exp and division vectorise; unlike fast-math neither changes any result.
-cxx = ["-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
+cxx = ["-std=c++20", "-O3", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
 release = cuda_release()
 extensions = [
     CppExtension(
@@ -126,8 +126,8 @@ if release:
         include_dirs=[] if system else [str(root / d) for root in fetched_roots() for d in ("include", "include/cccl")],
         library_dirs=[] if system else [str(root / "lib") for root in fetched_roots()],
         extra_compile_args={
-            "cxx": ["-O3"],
-            "nvcc": ["-O3", "--threads=2", "-Xcompiler=-fvisibility=hidden", "-Xfatbin=-compress-all"],
+            "cxx": ["-std=c++20", "-O3"],
+            "nvcc": ["-std=c++20", "-O3", "--threads=2", "-Xcompiler=-fvisibility=hidden", "-Xfatbin=-compress-all"],
         },
         extra_link_args=["-s"],
         py_limited_api=True,
@@ -149,7 +149,8 @@ extensions.append(
         ["csrc/info.cpp"],
         include_dirs=[pybind11.get_include()],
         define_macros=[(name, f'"{value}"') for name, value in quoted.items()],
-        extra_compile_args=["-O2", "-std=c++17", "-fvisibility=hidden"],
+        extra_compile_args=["-O2", "-g0", "-std=c++17", "-fvisibility=hidden"],
+        extra_link_args=["-s"],
         language="c++",
     )
 )

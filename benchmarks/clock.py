@@ -14,7 +14,7 @@ TURN = 0.002  # seconds that a turn lasts at least: events tell half a microseco
 
 @dataclass
 class Spread:
-    """Seconds: median, 20th and 80th percentile of ``turns`` measurements."""
+    """Seconds: median, 20th and 80th percentile of `turns` measurements."""
 
     median: float
     low: float
@@ -37,7 +37,7 @@ class Spread:
 
 @dataclass
 class Work:
-    """A call that does ``steps`` of what is measured, perhaps by replaying a CUDA graph."""
+    """A call that does `steps` of what is measured, perhaps by replaying a CUDA graph."""
 
     call: Call
     steps: int = 1
@@ -84,7 +84,7 @@ def captured(calls: Iterable[Call], device: str) -> Work:
 
 
 def in_turns(work: dict[str, Work], device: str, budget: float, least: int = 5) -> dict[str, Spread]:
-    """Measures all in turn for ``budget`` seconds, and each at least ``least`` times. Calls must be warm."""
+    """Measures all in turn for `budget` seconds, and each at least `least` times. Calls must be warm."""
     repeats = {}
     for name, job in work.items():
         once = seconds(job.call, device)

@@ -19,7 +19,7 @@ import onnxruntime
 
 from car_ext.evaluation.evaluate import default_batch_size
 from car_ext.evaluation.score import score
-from car_ext.runtimes import open_file
+from car_ext.export import open_file
 from car_ext.runtimes.described import Described
 
 Batches = list[tuple[np.ndarray, np.ndarray]]

@@ -191,7 +191,7 @@ class Runner:
     def tests(self) -> tuple[str, bool]:
         if not importlib.util.find_spec("pytest"):
             return "skipped: pytest is not installed", False
-        marked = [path for path in (ROOT / "tests").glob("test_*.py") if "pytest.mark.cuda" in path.read_text("utf-8")]
+        marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.cuda" in path.read_text("utf-8")]
         command = [sys.executable, "-m", "pytest", "-m", "cuda", "--continue-on-collection-errors", "--durations=10"]
         if not importlib.util.find_spec("pytest_timeout"):  # pyproject.toml's `timeout` would be refused
             command += ["-o", "addopts=--import-mode=importlib -q -rs"]
@@ -239,7 +239,7 @@ class Runner:
 
 
 def run(command: list[str], limit: float, environment: dict[str, str]) -> tuple[int | None, str]:
-    """Exit code, None where it was ended after ``limit`` seconds with all it had started, and its output."""
+    """Exit code, None where it was ended after `limit` seconds with all it had started, and its output."""
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

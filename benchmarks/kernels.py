@@ -22,7 +22,7 @@ ALMOST_ONE = 1 - 2**-23  # beta where no samples come in: with a smaller one the
 
 
 def measure(device: str, shapes: list[tuple[int, int]], budget: float, save: Callable[[dict], None]) -> dict:
-    """Everything, ``budget`` seconds of turns a shape; ``save`` is given what there is after each shape."""
+    """Everything, `budget` seconds of turns a shape; `save` is given what there is after each shape."""
     warm_up(device)
     found = {
         "copy_bytes_per_second": copy_bandwidth(device, budget / 10),

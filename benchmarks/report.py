@@ -12,7 +12,7 @@ TARGETS = {
 
 
 def markdown(found: dict) -> str:
-    """``found``: "facts" and "steps", and "bench" and "vit" where those steps left something."""
+    """`found`: "facts" and "steps", and "bench" and "vit" where those steps left something."""
     facts = found["facts"]
     parts = [
         [f"# {facts['device']}, {facts['date']}"],

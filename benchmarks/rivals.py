@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class EagerCAR(nn.Module):
     """Surrogate, moving average and spectral norm from PyTorch operators, gradients by autograd.
 
-    With ``power_iterations = 0`` a full SVD a step and the formula of the authors' published code; otherwise the
+    With `power_iterations = 0` a full SVD a step and the formula of the authors' published code; otherwise the
     paper's formula and that many warm-started power iterations.
     """
 

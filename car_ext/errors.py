@@ -12,11 +12,11 @@ class InputError(ValueError):
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean NAME?`` where a known name is like ``word``, else nothing."""
+    """`; did you mean NAME?` where a known name is like `word`, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """As :func:`closest`, but where none is like ``word`` all are listed."""
+    """As `closest`, but where none is like `word` all are listed."""
     return closest(word, known) or f"; there are {', '.join(known)}."

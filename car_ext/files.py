@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside ``path``, reach the disk, rename."""
+    """Write beside `path`, reach the disk, rename."""
     draft = path.with_name(path.name + ".tmp")
     with draft.open("wb") as file:
         file.write(content)
@@ -17,10 +17,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As :func:`write_bytes`, in UTF-8."""
+    """As `write_bytes`, in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """As :func:`write_text`. NaN and infinity are refused: they are not JSON."""
+    """As `write_text`. NaN and infinity are refused: they are not JSON."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

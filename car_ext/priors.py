@@ -1,13 +1,16 @@
 """Class priors: from training images a class to frequencies, shot groups and long-tailed profiles."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from car_ext.errors import InputError
 
+PerClass: TypeAlias = Sequence[int] | np.ndarray  # (K,) whole numbers, in label order
 
-def check_class_counts(class_counts: Sequence[int], class_names: Sequence[str] | None = None) -> np.ndarray:
+
+def check_class_counts(class_counts: PerClass, class_names: Sequence[str] | None = None) -> np.ndarray:
     """Training images a class, checked.
 
     Args:
@@ -41,7 +44,7 @@ def check_class_counts(class_counts: Sequence[int], class_names: Sequence[str] |
     return counts.astype(np.int64)
 
 
-def relative_frequencies(class_counts: Sequence[int]) -> np.ndarray:
+def relative_frequencies(class_counts: PerClass) -> np.ndarray:
     """Training frequency of each class: (K,) counts to (K,) float64 that sum to 1.
 
     Raises:
@@ -51,7 +54,7 @@ def relative_frequencies(class_counts: Sequence[int]) -> np.ndarray:
     return counts / counts.sum()
 
 
-def spectral_weights(class_counts: Sequence[int], r0: float = 0.2) -> np.ndarray:
+def spectral_weights(class_counts: PerClass, r0: float = 0.2) -> np.ndarray:
     """The diagonal of Lambda, which weighs a class's confusions by its rarity: (m_c + r0)^(-1/2), not normalised.
 
     m_c is the relative training frequency. Source: arXiv 2603.16732 (CVPR 2026), which uses r0 = 0.2.
@@ -71,7 +74,7 @@ def spectral_weights(class_counts: Sequence[int], r0: float = 0.2) -> np.ndarray
     return (relative_frequencies(class_counts) + r0) ** -0.5
 
 
-def effective_number_weights(class_counts: Sequence[int], beta: float) -> np.ndarray:
+def effective_number_weights(class_counts: PerClass, beta: float) -> np.ndarray:
     """Class-balanced weights w_c ~ (1 - beta) / (1 - beta ** n_c), scaled to mean 1.
 
     beta = 0 weighs all classes alike; towards 1 the weights approach inverse frequency.
@@ -93,7 +96,7 @@ def effective_number_weights(class_counts: Sequence[int], beta: float) -> np.nda
     return weights / weights.mean()
 
 
-def shot_groups(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
+def shot_groups(class_counts: PerClass) -> dict[str, np.ndarray]:
     """Boolean masks (K,) of the classes with many (> 100), medium (20 to 100) and few (< 20) training images.
 
     Source: Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def percent(mean: float | None, deviation: float | None = None) -> str:
-    """A fraction in per cent with one decimal: ``84.3``, ``84.3 ± 1.2``, or ``-`` where undefined."""
+    """A fraction in per cent with one decimal: `84.3`, `84.3 ± 1.2`, or `-` where undefined."""
     if mean is None:
         return "-"
     return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")

@@ -1,5 +1,6 @@
 """Words of a command line and scalars of a YAML file, as values of a known type."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from car_ext.errors import InputError
@@ -9,10 +10,10 @@ _NOUN = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 def convert(value: Any, kind: type, where: str) -> Any:
-    """``value`` as a ``kind``, which is bool, int, float or str.
+    """`value` as a `kind`, which is bool, int, float or str.
 
     Raises:
-        InputError: it is not one; the message begins with ``where``.
+        InputError: it is not one; the message begins with `where`.
     """
     text = str(value).strip()
     try:
@@ -29,13 +30,23 @@ def convert(value: Any, kind: type, where: str) -> Any:
 
 
 def check(name: str, value: Any, valid: bool, domain: str) -> None:
-    """Refuse the option ``name`` unless ``valid``; ``domain`` says what would be.
+    """Refuse the option `name` unless `valid`; `domain` says what would be.
 
     Raises:
         InputError: it is not.
     """
     if not valid:
         raise InputError(f"{name} must be {domain}, got {value!r}")
+
+
+def distinct(given: Sequence[Any], where: str) -> None:
+    """Refuse a list that is empty or holds something twice; `where` is what it was given as, such as `--seeds`.
+
+    Raises:
+        InputError: it is one.
+    """
+    if not given or len(set(given)) != len(given):
+        raise InputError(f"{where} {' '.join(map(str, given))}: give one or more, each once.")
 
 
 def _bool(text: str) -> bool:

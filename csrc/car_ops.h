@@ -44,17 +44,21 @@ void require(bool holds, const Part&... part) {
 }
 
 struct Options {
-  double beta, gamma, temperature;
-  bool softmax_over_all, detach_gate, start_from_first_batch, hold_absent, debias;
+  double beta = 0, gamma, temperature;
+  bool softmax_over_all, detach_gate, start_from_first_batch = false, hold_absent = false, debias = false;
   int64_t ignore_index;
-  double tolerance;
-  int64_t max_iterations;
+  double tolerance = 1;
+  int64_t max_iterations = 1;
 };
 
-// The part of them that confusion has; the rest makes its matrix the batch's own.
+// The part of them that confusion has; the rest, as it is by default, makes its matrix the batch's own.
 inline Options options_of_batch(double gamma, double temperature, bool softmax_over_all, bool detach_gate,
                                 int64_t ignore_index) {
-  return {0, gamma, temperature, softmax_over_all, detach_gate, false, false, false, ignore_index, 1, 1};
+  return {.gamma = gamma,
+          .temperature = temperature,
+          .softmax_over_all = softmax_over_all,
+          .detach_gate = detach_gate,
+          .ignore_index = ignore_index};
 }
 
 // Logits (N, K, *spatial) seen as `samples` = N * spatial rows of `classes` = K, each read in place.

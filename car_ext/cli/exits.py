@@ -1,4 +1,4 @@
-"""Exit codes of the scripts."""
+"""Exit codes of the program."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from car_ext.errors import InputError
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Runs a script's main function and returns its exit code, for `sys.exit(run(main))`.
+    """Runs a main function and returns its exit code, for `sys.exit(run(main))`.
 
     Returns:
         What main returned, 0 for None; 2 after an InputError or OSError, printed to stderr as one line;

@@ -1,73 +1,85 @@
-"""The flags of a command line, one for each option, as a job."""
+"""The flags of a training job, one for each option."""
 
 import argparse
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
+from car_ext.cli.parser import Parser, Words
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
-from car_ext.config.option import field_value, kind
 from car_ext.config.recipe import build_job, recipe_options
-from car_ext.errors import InputError, suggest
+from car_ext.methods import registry
+from car_ext.option import field_value, help_text, kind
+from car_ext.recipes import RECIPES
 
 _METAVAR = {int: "N", float: "X", str: "NAME"}
+_METHODS = {"loss": "loss", "retrain": "stage2"} | {
+    key: key for key in ("regularizer", "head", "sampler", "mix", "contrast")
+}  # option -> kind of method
 
 
-def parse(
-    argv: Sequence[str] | None = None,
-    *,
-    recipes: Path | None = None,
-    description: str = "",
-    examples: str = "",
-) -> Config:
-    """Read a command line (default ``sys.argv[1:]``) into a :class:`Config`.
+def parse(argv: Sequence[str] | None = None, *, recipes: Path = RECIPES) -> Config:
+    """A command line of a job's flags alone, as a `Config`.
 
-    ``--config FILE.yaml`` sets defaults that the other flags override; a bare name means
-    ``recipes/NAME.yaml`` when ``recipes`` is given. ``base: [other, parts/another]`` in such a file names files beside
-    it whose options come before its own. Every mistake raises :class:`InputError`.
+    Args:
+        argv: `sys.argv[1:]` by default.
+        recipes: as of `job`.
+
+    Raises:
+        InputError: any mistake.
     """
-    parser = _parser(description, examples)
-    found, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flags = ["--config", "--help", *map(_flag, OPTIONS)]
-        raise InputError(f"{unknown[0]} is not an option{suggest(unknown[0].split('=')[0], flags)}")
-    given = vars(found)
-    path = given.pop("config", None)
-    options = recipe_options(yaml_file.find(path, recipes, "--config")) if path else {}
-    options |= {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in given.items()}
-    return build_job(options)
+    parser = Parser()
+    add_job(parser)
+    return job(parser.parse_args(argv), recipes=recipes)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise InputError(f"{message}; run with --help for the options.")
-
-
-def _parser(description: str, examples: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=description,
-        epilog=examples,
-        allow_abbrev=False,  # a misspelt flag must not silently mean another one
-        argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config` and a flag for each option, in groups; `job` makes a `Config` of what they were given."""
+    parser.add_argument(
+        "--config", metavar="FILE", choices=names(RECIPES), help="YAML file or recipe name that sets defaults"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file or recipe name that sets defaults")
     groups: dict[str, typing.Any] = {}
     for key, field in OPTIONS.items():
         name = field.metadata["group"]
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
-        help = field.metadata["help"].replace("%", "%%")
+        help = help_text(field).replace("%", "%%")
         if field.default is not None:
             help += f" (default: {str(field.default).lower() if kind(field) is bool else field.default})"
+        # What was not given is not there, so that a recipe can say it.
+        common = {"dest": key, "default": argparse.SUPPRESS, "help": help}
         if kind(field) is bool:
-            groups[name].add_argument(_flag(key), dest=key, action=argparse.BooleanOptionalAction, help=help)
+            groups[name].add_argument(_flag(key), action=argparse.BooleanOptionalAction, **common)
         else:
-            choices = ",".join(field.metadata["choices"])
-            metavar = f"{{{choices}}}" if choices else _METAVAR[kind(field)]
-            groups[name].add_argument(_flag(key), dest=key, metavar=metavar, help=help)
-    return parser
+            choices = field.metadata["choices"]
+            metavar = f"{{{','.join(choices)}}}" if choices else _METAVAR[kind(field)]
+            words = Words(choices or registry.methods(_METHODS.get(key, "")))
+            groups[name].add_argument(_flag(key), metavar=metavar, choices=words or None, **common)
+
+
+def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
+    """The job that the flags of `add_job` describe.
+
+    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`.
+    `base: [other, parts/another]` in such a file names files beside it whose options come before its own.
+
+    Args:
+        arguments: parsed; others among them are left alone.
+        recipes: folder of the recipes with a name.
+
+    Raises:
+        InputError: a value of another type or out of its limits, no such file, or options that contradict each other.
+    """
+    given = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
+    options = recipe_options(yaml_file.find(arguments.config, recipes, "--config")) if arguments.config else {}
+    options |= {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in given.items()}
+    return build_job(options)
+
+
+def names(folder: Path) -> Words:
+    """What the YAML files of a folder are called on the command line."""
+    return Words(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def _flag(key: str) -> str:

@@ -1,6 +1,7 @@
-"""What the command-line scripts share: exit codes, the tables they print, and names for both."""
+"""The tables that the commands print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -8,24 +9,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from car_ext.metrics.summary import mean_and_deviation
-from car_ext.metrics.vocabulary import SPEEDS, speeds
+from car_ext.metrics.vocabulary import SPEEDS, WORST, Score, shown, speeds
 from car_ext.text import percent, printable
-
-ROWS = {
-    "overall": "overall_accuracy",
-    "balanced": "balanced_accuracy",
-    "worst class": "worst_class_accuracy",
-    "  which one": "worst_class",
-    "rarest three": "rarest_three_accuracy",
-    "many": "many",
-    "medium": "medium",
-    "few": "few",
-    "worst-class ratio": "worst_class_ratio",
-}
 
 SIDE_BY_SIDE = 4  # so many methods fit beside one another
 EVALUATIONS_SIDE_BY_SIDE = 3  # they have differences and intervals
-BELOW_ONE_ANOTHER = ("overall", "worst class", "rarest three", "many", "medium", "few")
+BELOW_ONE_ANOTHER = ("overall_accuracy", WORST.key, "rarest_three_accuracy")  # of more evaluations
+WHICH = "  which one"
 
 
 def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], title: str | None = None) -> None:
@@ -38,17 +28,21 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
     """
     table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
     columns = [[runs] if isinstance(runs, Mapping) else runs for runs in summaries_by_name.values()]
-    cells = {row: [_cell([summary[key] for summary in runs]) for runs in columns] for row, key in ROWS.items()}
+    listed = _listed([summary for runs in columns for summary in runs])
     if len(columns) <= SIDE_BY_SIDE:
         for name in summaries_by_name:
             table.add_column(_text(name), justify="right", overflow="fold")
-        for row, key in ROWS.items():
-            table.add_row(row, *cells[row], style="bold" if key == "worst_class_accuracy" else None)
+        for score in listed:
+            cells = [_cell([score.of(summary) for summary in runs]) for runs in columns]
+            table.add_row(score.short, *cells, style="bold" if score is WORST else None)
+            if score is WORST:
+                table.add_row(WHICH, *[_cell([summary["worst_class"] for summary in runs]) for runs in columns])
     else:
-        for row in BELOW_ONE_ANOTHER:
-            table.add_column(row, justify="right")
-        for name, *line in zip(summaries_by_name, *(cells[row] for row in BELOW_ONE_ANOTHER), strict=True):
-            table.add_row(_text(name), *line)
+        compact = [score for score in listed if score.compact]
+        for score in compact:
+            table.add_column(score.short or "", justify="right")
+        for name, runs in zip(summaries_by_name, columns, strict=True):
+            table.add_row(_text(name), *[_cell([score.of(summary) for summary in runs]) for score in compact])
     Console().print(table)
 
 
@@ -70,15 +64,17 @@ def _print_side_by_side(summaries_by_name: Mapping[str, Mapping], title: Text | 
     for name in summaries_by_name:
         table.add_column(_text(name), justify="right", overflow="fold")
     summaries = summaries_by_name.values()
-    for row, key in ROWS.items():
-        cells = [_changed(summary, key) for summary in summaries]
-        table.add_row(row, *cells, style="bold" if key == "worst_class_accuracy" else None)
-        if key in ("overall_accuracy", "worst_class_accuracy"):
-            bounds = [summary["intervals"][key] for summary in summaries]
+    for score in _listed(summaries):
+        cells = [_changed(summary, score.key) for summary in summaries]
+        table.add_row(score.short, *cells, style="bold" if score is WORST else None)
+        if score.key in ("overall_accuracy", WORST.key):
+            bounds = [summary["intervals"][score.key] for summary in summaries]
             table.add_row("  95 % interval", *[_interval(pair) for pair in bounds])
+        if score is WORST:
+            table.add_row(WHICH, *[_cell([summary["worst_class"]]) for summary in summaries])
     table.add_section()
-    for row, *cells in zip(SPEEDS, *map(speeds, summaries), strict=True):
-        table.add_row(row, *map(_text, cells))
+    for row, *spent in zip(SPEEDS, *map(speeds, summaries), strict=True):
+        table.add_row(row, *map(_text, spent))
     Console().print(table)
 
 
@@ -90,7 +86,7 @@ def _print_below_one_another(summaries_by_name: Mapping[str, Mapping], title: Te
     for row in SPEEDS:
         times.add_column(row.replace(", ", "\n", 1), justify="right", no_wrap=row != "runs in")
     for name, summary in summaries_by_name.items():
-        overall, worst, rarest = (_changed(summary, ROWS[row]) for row in ("overall", "worst class", "rarest three"))
+        overall, worst, rarest = (_changed(summary, key) for key in BELOW_ONE_ANOTHER)
         bounds = _interval(summary["intervals"]["worst_class_accuracy"])
         accuracies.add_row(_text(name), overall, worst, bounds, rarest)
         times.add_row(_text(name), *map(_text, speeds(summary)))
@@ -118,6 +114,10 @@ def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None
     Console().print(table)
 
 
+def _listed(summaries: Iterable[Mapping]) -> list[Score]:
+    return [score for score in shown(summaries) if score.short]
+
+
 def _changed(summary: Mapping, key: str) -> Text | str:
     change = summary.get("difference", {}).get(key)
     return _cell([summary[key]]) if change is None else f"{percent(summary[key])} ({100 * change:+.1f})"
@@ -127,7 +127,8 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else " to ".join(map(percent, bounds))
 
 
-def _cell(values: Sequence[float | str | None]) -> Text | str:
+def _cell(values: Sequence[Any]) -> Text | str:
+    """Of accuracies, some perhaps None, or of names of classes, one a run."""
     if any(isinstance(value, str) for value in values):
         return _text(", ".join(dict.fromkeys(value for value in values if value)))
     return percent(*mean_and_deviation(values))

@@ -7,58 +7,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from car_ext.config.option import check_fields, field_value, option
 from car_ext.datasets import NAMES, PROFILES, SELECTIONS, DataOptions
 from car_ext.errors import InputError, suggest
 from car_ext.methods.augment.images import AUGMENTATIONS
+from car_ext.methods.regularizers import split_words
+from car_ext.methods.regularizers.car import CAROptions
 from car_ext.methods.table import names
+from car_ext.option import check_fields, field_value, option
 from car_ext.values import convert
-
-
-@dataclasses.dataclass(frozen=True)
-class CAROptions:
-    """Options of :class:`car_ext.regularizer.CAR`; loss = CE + alpha * ||C^ Lambda||_2 (arXiv 2603.16732)."""
-
-    alpha: float = option(0.5, "method", "weight of the regularizer in the loss", low=0)
-    beta: float = option(
-        0.5, "method", "memory of the running confusion matrix: 0 sees only the current batch", low=0, below=1
-    )
-    r0: float = option(
-        0.2,
-        "method",
-        "smoothing of the class weights (frequency + r0)^-1/2; smaller favours rare ones",
-        above=0,
-    )
-    gamma: float = option(0.1, "method", "margin a competing logit has to be beaten by", low=0)
-    temperature: float = option(1.0, "method", "temperature of the softmax over competing classes", above=0)
-    prior: float = option(
-        0.0, "method", "CAR sees logits + this times log frequency; 0 as published, 1 as balanced softmax does", low=0
-    )
-    variant: str = option(
-        "paper",
-        "method",
-        "definition in the paper, or the behaviour of its published code",
-        choices=("paper", "reference-code"),
-    )
-    absent: str = option(
-        "decay",
-        "method",
-        "what happens to the confusions of a class missing from a batch: "
-        "decay as published, or hold, better with many classes",
-        choices=("decay", "hold"),
-    )
-    debias: bool = option(False, "method", "correct the running matrix for starting at zero")
-
-    def __post_init__(self) -> None:
-        check_fields(self, prefix="car.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One training job. Without any option: the built-in digits, about two seconds on a laptop.
 
-    Every value is checked on construction; :class:`~car_ext.errors.InputError` names the key, the value and
-    what would be allowed. ``None`` means "decide from the data, the model or the machine".
+    Every value is checked on construction. `None` means "decide from the data, the model or the machine".
+
+    Raises:
+        InputError: a value that is not allowed; it names the key, the value and what would be.
     """
 
     data: str = option(
@@ -124,14 +90,18 @@ class Config:
     loss: str = option(
         "ce",
         "method",
-        f"training loss, +drw behind it defers class weights; {names('loss')}",
+        lambda: f"training loss, +drw behind it defers class weights; {names('loss')}",
     )
     drw_epoch: int | None = option(None, "method", "first epoch of +drw; default: after 80 % of them", low=1)
-    regularizer: str = option("none", "method", f"what joins the loss, several with + between; {names('regularizer')}")
-    head: str = option("linear", "method", f"classifier on top of the features; {names('head')}")
-    sampler: str = option("instance", "method", f"how training images are drawn; {names('sampler')}")
-    mix: str = option("none", "method", f"how images are mixed; {names('mix')}")
-    contrast: str = option("none", "method", f"how several views of each image are compared; {names('contrast')}")
+    regularizer: str = option(
+        "none", "method", lambda: f"what joins the loss, several with + between; {names('regularizer')}"
+    )
+    head: str = option("linear", "method", lambda: f"classifier on top of the features; {names('head')}")
+    sampler: str = option("instance", "method", lambda: f"how training images are drawn; {names('sampler')}")
+    mix: str = option("none", "method", lambda: f"how images are mixed; {names('mix')}")
+    contrast: str = option(
+        "none", "method", lambda: f"how several views of each image are compared; {names('contrast')}"
+    )
     car: CAROptions = dataclasses.field(default_factory=CAROptions)
 
     stage2: str | None = option(
@@ -142,7 +112,7 @@ class Config:
     retrain: str | None = option(
         None,
         "second stage",
-        f"how, sets the defaults of loss, head, sampler and schedule; {names('stage2')}",
+        lambda: f"how, sets the defaults of loss, head, sampler and schedule; {names('stage2')}",
     )
     bn: str = option(
         "eval",
@@ -195,6 +165,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_car()
         if self.warmup_epochs > self.epochs:
             raise InputError(f"warmup_epochs is {self.warmup_epochs:g}, more than all {self.epochs} epochs; lower it.")
         if self.min_lr > self.lr:
@@ -212,16 +183,39 @@ class Config:
         if self.stage2 and self.contrast != "none":
             raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
 
+    def _check_car(self) -> None:
+        """Refuse an option of CAR that its word gives and `car` contradicts; a default contradicts nothing."""
+        given = split_words(self.regularizer)[0] or {}
+        for key, value in given.items():
+            other = getattr(self.car, key)
+            if other not in (value, getattr(CAROptions, key)):
+                raise InputError(
+                    f"regularizer {self.regularizer} says {key}={value}, but car.{key} (--car-{key}) is {other}; "
+                    "give it once."
+                )
+        dataclasses.replace(self.car, **given)  # within the limits
+
+    @property
+    def car_options(self) -> CAROptions:
+        """What CAR is built with: `car`, and over it what the word `car:...` in `regularizer` gives."""
+        return dataclasses.replace(self.car, **(split_words(self.regularizer)[0] or {}))
+
+    def with_car(self, **options: Any) -> "Config":
+        """This job with these options of CAR; what its word gave stands in `car` then."""
+        words = ["car" if word.startswith("car:") else word for word in self.regularizer.split("+")]
+        car = dataclasses.replace(self.car_options, **options)
+        return dataclasses.replace(self, regularizer="+".join(words), car=car)
+
     @property
     def method(self) -> str:
-        """The words that make the method, such as ``ce``, ``ce+car`` or ``ldam+drw+cosine``."""
+        """The words that make the method, such as `ce`, `ce+car` or `ldam+drw+cosine`."""
         defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
 
     @property
     def drop_epochs(self) -> list[int]:
-        """After which epochs the rate falls by ``step_factor``; none for a cosine."""
+        """After which epochs the rate falls by `step_factor`; none for a cosine."""
         words = (self.step_epochs or "").split(",") if self.schedule == "step" else []
         return [convert(word, int, "step_epochs") for word in words]
 
@@ -232,7 +226,7 @@ class Config:
 
     @property
     def run_dir(self) -> Path:
-        """Where the run is written: ``out``, or a name made of data, model, method and seed."""
+        """Where the run is written: `out`, or a name made of data, model, method and seed."""
         if self.out:
             return Path(self.out)
         method = re.sub(r"[^\w.+=-]", "-", self.method)
@@ -241,30 +235,35 @@ class Config:
         return Path("runs") / f"{Path(self.data).stem}-{self.model}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested values that YAML and JSON can hold; ``from_dict`` reads them back."""
+        """Plain nested values that YAML and JSON can hold; `from_dict` reads them back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> "Config":
-        """Build from a nested (``{"car": {"alpha": 1}}``) mapping, as read from YAML.
+        """Build from a nested (`{"car": {"alpha": 1}}`) mapping, as read from YAML.
 
-        Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+        Raises:
+            InputError: an unknown key, a wrong type or a bad value; it names `where`.
         """
         return cls.from_options(option_values(values, where))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":
-        """Build from options by key, as of :func:`option_values`."""
+        """Build from options by key, as of `option_values`."""
         plain = {key: value for key, value in options.items() if "." not in key}
         car = {key.removeprefix("car."): value for key, value in options.items() if "." in key}
         return cls(**plain, car=CAROptions(**car))
 
     def with_options(self, values: Mapping[str, Any], where: str) -> "Config":
-        """This job with some options changed; raises :class:`InputError` as :meth:`from_dict`."""
+        """This job with some options changed.
+
+        Raises:
+            InputError: as `from_dict`.
+        """
         return self.from_options(option_values(self.to_dict(), where) | option_values(values, where))
 
     def differences(self, other: "Config") -> list[str]:
-        """Keys (such as ``lr`` or ``car.alpha``) in which a run of ``other`` could give another result."""
+        """Keys (such as `lr` or `car.alpha`) in which a run of `other` could give another result."""
         return [
             key
             for key, field in OPTIONS.items()
@@ -281,19 +280,21 @@ for _outer in dataclasses.fields(Config):
 
 
 def option_value(key: str, value: Any, where: str) -> Any:
-    """A raw ``value`` as the option ``key``, such as ``lr`` or ``car.alpha``, holds it.
+    """A raw `value` as the option `key`, such as `lr` or `car.alpha`, holds it.
 
-    Raises :class:`InputError` naming ``where`` for an unknown key, a wrong type or a bad value.
+    Raises:
+        InputError: an unknown key, a wrong type or a bad value; it names `where`.
     """
     return field_value(_field(key, where), value, f"{key} in {where}")
 
 
 def option_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options of a nested mapping by key: ``{"car": {"alpha": 1}}`` gives ``{"car.alpha": 1.0}``.
+    """The options of a nested mapping by key: `{"car": {"alpha": 1}}` gives `{"car.alpha": 1.0}`.
 
-    Raises :class:`InputError` as :func:`option_value`.
+    Raises:
+        InputError: as `option_value`.
     """
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if key == "car":
             if not isinstance(value, Mapping):

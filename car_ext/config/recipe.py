@@ -11,20 +11,28 @@ from car_ext.methods import registry
 
 
 def read_recipe(path: Path) -> Config:
-    """Read a file such as the ``config.yaml`` of a run; raises :class:`InputError` naming it."""
+    """Read a file such as the `config.yaml` of a run.
+
+    Raises:
+        InputError: a file that is no recipe; it names the file.
+    """
     return Config.from_options(recipe_options(path))
 
 
 def recipe_options(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The options of the files that its ``base`` names, in that order, then its own; by key, such as ``car.alpha``.
+    """The options of the files that its `base` names, in that order, then its own; by key, such as `car.alpha`.
 
-    ``above`` are the files on the way here, which it must not name again. Raises as :func:`read_recipe`.
+    `above` are the files on the way here, which it must not name again.
+
+    Raises:
+        InputError: as `read_recipe`.
     """
     chain = (*above, path.resolve())
     if chain[-1] in above:
         names = " -> ".join(file.stem for file in chain[above.index(chain[-1]) :])
         raise InputError(f"{path} is a base of itself ({names}); take one of these bases out.")
-    content, options = yaml_file.read(path), {}
+    content = yaml_file.read(path)
+    options: dict[str, Any] = {}
     bases = content.pop("base", [])
     if not isinstance(bases, list):
         raise InputError(f"base of {path} is {bases!r}, but must be a list of recipes, such as [cifar10_lt].")
@@ -34,7 +42,7 @@ def recipe_options(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _base(name: str, path: Path) -> Path:
-    """The file that ``base`` of ``path`` calls ``name``: its path from there, without .yaml."""
+    """The file that `base` of `path` calls `name`: its path from there, without .yaml."""
     base = path.parent / f"{name}.yaml"
     if not base.is_file():
         known = sorted(str(Path(name).parent / file.stem) for file in base.parent.glob("*.yaml") if file != path)
@@ -43,16 +51,17 @@ def _base(name: str, path: Path) -> Path:
 
 
 def second_stage(run_dir: Path, values: Mapping[str, Any], where: str) -> Config:
-    """The job that trains a new head on the run in ``run_dir``, with ``values`` over what it takes over.
+    """The job that trains a new head on the run in `run_dir`, with `values` over what it takes over.
 
-    Raises :class:`InputError` naming ``where``, as :meth:`Config.from_dict`, or the run's file.
+    Raises:
+        InputError: as `Config.from_dict`; it names `where`, or the run's file.
     """
     return build_job(option_values({**values, "stage2": str(run_dir)}, where))
 
 
 def build_job(options: Mapping[str, Any]) -> Config:
-    """The job of these options by key; one with ``stage2`` takes over what they leave open from the run it names."""
-    return Config.from_options(_first_stage(options) | options)
+    """The job of these options by key; one with `stage2` takes over what they leave open from the run it names."""
+    return Config.from_options({**_first_stage(options), **options})
 
 
 def _first_stage(options: Mapping[str, Any]) -> dict[str, Any]:

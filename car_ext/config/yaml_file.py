@@ -1,4 +1,4 @@
-"""YAML files of ``key: value`` lines, by path or by name."""
+"""YAML files of `key: value` lines, by path or by name."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from car_ext.errors import InputError, suggest
 
 
 def find(name: str, folder: Path | None, flag: str) -> Path:
-    """The YAML file that ``flag`` names: its path, or the name of one in ``folder``.
+    """The YAML file that `flag` names: its path, or the name of one in `folder`.
 
-    Raises :class:`InputError` for a name that is not there.
+    Raises:
+        InputError: a name that is not there.
     """
     file = Path(name)
     if folder is None or file.suffix or len(file.parts) > 1:
@@ -23,7 +24,11 @@ def find(name: str, folder: Path | None, flag: str) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a YAML file holds, unchecked; raises :class:`InputError` if that is not ``key: value`` lines."""
+    """What a YAML file holds, unchecked.
+
+    Raises:
+        InputError: it cannot be read, or does not hold `key: value` lines.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -6,21 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from car_ext.datasets.lazy import LazyImages, ResizedImages
+from car_ext.datasets.split import Images
 
 
-def cached_bytes(images: LazyImages | ResizedImages) -> int:
-    """Memory the decoded images take."""
-    return len(images) * images.image_size**2 * 3
-
-
-def decode_all(images: LazyImages | ResizedImages, title: str) -> np.ndarray:
-    """Every image as one (N, H, W, 3) uint8 array, with a progress bar on a terminal.
+def decode_all(images: Images, shape: tuple[int, ...], title: str) -> np.ndarray:
+    """Every image as one uint8 array of a shape, (N, H, W, C), with a progress bar on a terminal.
 
     Raises:
         InputError: an image cannot be read or decoded.
     """
-    array = np.empty((len(images), images.image_size, images.image_size, 3), np.uint8)
+    array = np.empty(shape, np.uint8)
     starts = range(0, len(images), 256)
 
     def fill(start: int) -> int:

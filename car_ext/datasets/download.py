@@ -34,7 +34,11 @@ def download_file(url: str, path: Path, md5: str) -> None:
 
 
 def check_md5(path: Path, md5: str) -> None:
-    """Raises InputError unless the file has that md5."""
+    """Refuses a file that is not the published one.
+
+    Raises:
+        InputError: it has another md5.
+    """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != md5:

@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image
 
 from car_ext.datasets.decode import decode, shorter_side, square
+from car_ext.datasets.split import Positions
 
 
-class Source(Protocol):
+class Files(Protocol):
     """Where image files come from: a folder, a .zip file, parquet shards."""
 
     def read(self, key: Any) -> bytes:
@@ -28,7 +29,7 @@ class LazyImages:
         image_size: height and width of the decoded images in pixels.
     """
 
-    def __init__(self, source: Source, keys: Sequence[Any], image_size: int):
+    def __init__(self, source: Files, keys: Sequence[Any], image_size: int):
         self.source, self.keys, self.image_size = source, keys, image_size
 
     def __len__(self) -> int:
@@ -43,7 +44,7 @@ class LazyImages:
         key = self.keys[index]
         return decode(self.source.read(key), self.image_size, self.source.locate(key))
 
-    def take(self, positions: Sequence[int]) -> "LazyImages":
+    def take(self, positions: Positions) -> "LazyImages":
         """The images at some positions, in that order."""
         return LazyImages(self.source, [self.keys[position] for position in positions], self.image_size)
 
@@ -66,12 +67,12 @@ class ResizedImages:
         """Image `index` as (image_size, image_size, 3) uint8."""
         return np.array(square(Image.fromarray(self.pictures[index]), self.image_size))
 
-    def take(self, positions: Sequence[int]) -> "ResizedImages":
+    def take(self, positions: Positions) -> "ResizedImages":
         """The images at some positions, in that order."""
         return ResizedImages(self.pictures[positions], self.image_size)
 
 
-def default_size(source: Source, key: Any) -> int:
+def default_size(source: Files, key: Any) -> int:
     """The side of the stored images where none is asked for: that of a first image up to 96 pixels, else 224.
 
     Raises:

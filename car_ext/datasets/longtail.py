@@ -36,7 +36,7 @@ def imbalance(
         targets: (N,) int64 labels.
         class_names: K names, for the error messages.
         imbalance_ratio: largest over smallest class count, at least 1; None keeps every sample.
-        profile: "exp" (`priors.exponential_profile`) or "step" (`priors.step_profile`).
+        profile: "exp" (`profiles.exponential_profile`) or "step" (`profiles.step_profile`).
         selection: "seeded" or "first".
         seed: of the shuffles, from 0 to 2**32 - 1; "first" draws nothing.
 
@@ -62,7 +62,7 @@ def imbalance(
             f"ratio {imbalance_ratio:g} needs {needed[label]}; {_advice(available[order], profile)}"
         )
     if not needed.all():
-        emptied = class_names[needed.argmin()]
+        emptied = class_names[int(needed.argmin())]
         raise InputError(
             f"imbalance ratio {imbalance_ratio:g} leaves class {emptied!r} without training "
             f"images; use a smaller one (the largest class has {available.max()})"

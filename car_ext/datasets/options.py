@@ -5,6 +5,8 @@ from pathlib import Path
 
 from car_ext.errors import InputError
 
+PLACES = ("data_root", "test_list", "label_column", "download")  # the options that say where and what the files are
+
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
@@ -33,7 +35,7 @@ class DataOptions:
         Raises:
             InputError: one is given.
         """
-        for name in ("data_root", "test_list", "label_column", "download"):
+        for name in PLACES:
             if getattr(self, name) and name not in used:
                 raise InputError(
                     f"--{name.replace('_', '-')} is given, but data {data!r} has no use for it: leave it out"

@@ -31,7 +31,10 @@ def exponential_profile(max_count: int, num_classes: int, imbalance_ratio: float
 def step_profile(max_count: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
     """Class counts in one step: max_count in the first K // 2 classes, int(max_count * (1 / imbalance_ratio)) after.
 
-    Source, arguments, result and errors as of `exponential_profile`.
+    Source, arguments and result as of `exponential_profile`.
+
+    Raises:
+        InputError: as `exponential_profile`.
     """
     return _profile(max_count, num_classes, imbalance_ratio, lambda c: float(c >= num_classes // 2))
 

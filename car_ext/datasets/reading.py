@@ -1,16 +1,16 @@
 """Stored images as arrays, and their batches read ahead of the model."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from car_ext.datasets import Images, Split
+from car_ext.datasets.split import Images, Positions, Split
 
 
 def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches of :func:`test_loader` as arrays, ``threads`` of them being decoded while one is in use."""
+    """Every image once, in order, and its label; `threads` batches are being decoded while one is in use."""
     batches = [np.arange(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
     with ThreadPoolExecutor(threads) as pool:
 
@@ -24,12 +24,13 @@ def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> 
             yield images, split.targets[indices]
 
 
-def centres(stored: Images | np.ndarray, indices: Sequence[int], image_size: int | None) -> np.ndarray:
+def centres(stored: Images | np.ndarray, indices: Positions, image_size: int | None) -> np.ndarray:
     """The centre of some stored images, uint8 (N, image_size, image_size, C); as they are where None."""
-    return _centre(_stack(stored, indices), image_size)
+    return centre(stack(stored, indices), image_size)
 
 
-def _centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
+def centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
+    """The centre of images (N, H, W, C), `image_size` square; as they are where None."""
     if image_size is None:
         return images
     edge = (images.shape[1] - image_size) // 2
@@ -37,5 +38,6 @@ def _centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
     return np.ascontiguousarray(images[:, inside, inside])
 
 
-def _stack(stored: Images | np.ndarray, indices: Sequence[int]) -> np.ndarray:
+def stack(stored: Images | np.ndarray, indices: Positions) -> np.ndarray:
+    """Some stored images as one array, (N, H, W, C)."""
     return stored[indices] if isinstance(stored, np.ndarray) else np.stack([stored[int(i)] for i in indices])

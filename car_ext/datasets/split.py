@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+Positions = Sequence[int] | np.ndarray
+
 
 class Images(Protocol):
     """N images of one size: an (N, H, W, C) uint8 array is one, and so is `lazy.LazyImages`."""
@@ -14,6 +16,9 @@ class Images(Protocol):
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Image `index` as (H, W, C) uint8."""
+
+    def take(self, positions: Positions) -> "Images":
+        """The images at some positions, in that order."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, positions: Sequence[int]) -> "Split":
+    def take(self, positions: Positions) -> "Split":
         """The samples at some positions, in that order."""
-        held = isinstance(self.images, np.ndarray)
-        return Split(self.images[positions] if held else self.images.take(positions), self.targets[positions])
+        images = self.images
+        return Split(
+            images[positions] if isinstance(images, np.ndarray) else images.take(positions), self.targets[positions]
+        )
 
 
 @dataclass(frozen=True)

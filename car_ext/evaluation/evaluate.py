@@ -13,14 +13,14 @@ from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
 from car_ext.evaluation.gate import differences
 from car_ext.evaluation.score import score
-from car_ext.evaluation.speed import _milliseconds, _single_calls
+from car_ext.evaluation.speed import milliseconds, single_calls
+from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
-from car_ext.metrics import summary as metrics
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
-from car_ext.runtimes import open_file
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.values import distinct
 
 LARGEST_BATCH = 256  # more gain no speed
 BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
@@ -52,7 +52,7 @@ def evaluate(
     workers: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score one model on the test split of ``data``; see `evaluate_all`."""
+    """Score one model on the test split of `data`; see `evaluate_all`."""
     (evaluation,) = evaluate_all(
         [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
     )
@@ -68,10 +68,10 @@ def evaluate_all(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Evaluation]:
-    """Score models one after another on the same images: the test split of ``data``.
+    """Score models one after another on the same images: the test split of `data`.
 
     Args:
-        model_paths: files written by ``export/to_onnx.py`` (.onnx, .pt, .pt2), or folders of training runs.
+        model_paths: files written by `car-ext export` (.onnx, .pt, .pt2), or folders of training runs.
         data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
         options: where the data's files are.
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
@@ -79,26 +79,25 @@ def evaluate_all(
         progress: show a progress bar on a terminal.
 
     Returns:
-        For each model its findings and a summary with the keys of a run's ``summary.json`` (``metrics.summarize``, and
-        ``scores`` as of ``ScoreStatistics.summary``). Besides, the summary has
+        For each model its findings and a summary with the keys of a run's `summary.json` (`metrics.summarize`, and
+        `scores` as of `ScoreStatistics.summary`). Besides, the summary has
 
-        - model, format (``Described.format``), data, provider, images, batch_size;
+        - model, format (`Described.format`), data, provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
           bootstrap's for worst_class_accuracy, and a note on its bias;
         - difference, for all but the first: `gate.differences` to the first.
 
-        ``worst_class_ratio_same`` needs every class's accuracy in training, which is not known: it is None.
+        `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.
 
     Raises:
         InputError: a bad model or data, classes that the model does not know, or logits that are not finite.
     """
-    if not model_paths or len(set(map(str, model_paths))) != len(model_paths):
-        raise InputError("give one or more models, each once.")
+    distinct(list(map(str, model_paths)), "the models")
     for path in model_paths:  # before the first is scored, which may take long
         if not Path(path).exists():
-            raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+            raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
     evaluations: list[Evaluation] = []
     held_out = None
     for path in model_paths:
@@ -136,24 +135,22 @@ def _evaluate(
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)
         known_batches = ((images, known[labels]) for images, labels in batches)
-        confusion, statistics, mistakes, calls = score(model, known_batches, len(names), bar.update)
+        scoring, calls = score(model, known_batches, len(names), bar.update)
     seconds = [spent for _, spent in calls]
     full = [spent for images, spent in calls if images == batch_size]
     image = centres(split.images, [0], model.image_size)
-    summary = metrics.summarize(confusion, model.class_counts, names, model.train_worst_class_accuracy)
-    findings = Findings.collect(confusion, statistics.reliability(), mistakes, split.images)
-    summary |= {
-        "scores": statistics.summary(names),
-        "intervals": _intervals(confusion, names),
+    summary = {
+        **scoring.summary(model.class_counts, names, model.train_worst_class_accuracy),
+        "intervals": _intervals(scoring.confusion, names),
         "format": model.format,
         "data": held_out.name,
         "provider": model.provider,
         "images": len(split),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
-        "latency_ms": {"batch": _milliseconds(full), "single": _milliseconds(_single_calls(model, image))},
+        "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
     }
-    return Evaluation(summary, findings)
+    return Evaluation(summary, scoring.findings(split.images))
 
 
 def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

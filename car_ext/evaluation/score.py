@@ -7,24 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from car_ext.metrics import summary as metrics
-from car_ext.metrics.logits import ScoreStatistics
-from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.scoring import Scoring
 
 
 class Scored(NamedTuple):
     """What `score` saw.
 
     Attributes:
-        confusion: (K, K) int64 counts; row = predicted, column = true.
-        statistics: of the logits.
-        mistakes: the wrong predictions.
+        scoring: what was counted.
         calls: (images, seconds) of each call of the model.
     """
 
-    confusion: np.ndarray
-    statistics: ScoreStatistics
-    mistakes: Mistakes
+    scoring: Scoring
     calls: list[tuple[int, float]]
 
 
@@ -45,16 +39,7 @@ def score(
     Raises:
         InputError: logits that are not finite, or labels outside 0 .. K-1.
     """
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    scored = Scored(confusion, ScoreStatistics(num_classes), Mistakes(), [])
-
-    def count(logits: np.ndarray, labels: np.ndarray) -> None:
-        nonlocal confusion
-        logits = np.asarray(logits, np.float64)  # once for both
-        scored.statistics.update(logits, labels)
-        scored.mistakes.update(logits, labels)
-        confusion += metrics.confusion_counts(logits.argmax(axis=1), labels, num_classes)
-
+    scored = Scored(Scoring(num_classes), [])
     with ThreadPoolExecutor(1) as pool:
         counted: Future | None = None
         for images, labels in batches:
@@ -63,7 +48,7 @@ def score(
             scored.calls.append((len(images), time.perf_counter() - start))
             if counted:
                 counted.result()
-            counted = pool.submit(count, logits, labels)
+            counted = pool.submit(scored.scoring.update, logits, labels)
             done(len(images))
         if counted:
             counted.result()

@@ -1,6 +1,5 @@
 """How long a call takes."""
 
-import itertools
 import time
 from collections.abc import Sequence
 
@@ -11,17 +10,16 @@ from car_ext.runtimes.described import Described
 SINGLE_CALLS, SINGLE_SECONDS = 100, 2.0  # of the latency of one image: whichever is over first
 
 
-def _single_calls(model: Described, image: np.ndarray) -> list[float]:
+def single_calls(model: Described, image: np.ndarray) -> list[float]:
     """Seconds of calls with one image, the first few left out."""
-    end, seconds = time.perf_counter() + SINGLE_SECONDS, []
-    for call in itertools.count():
+    end, seconds = time.perf_counter() + SINGLE_SECONDS, list[float]()
+    while len(seconds) < SINGLE_CALLS and (not seconds or time.perf_counter() <= end):
         start = time.perf_counter()
-        if call == SINGLE_CALLS or (seconds and start > end):
-            return seconds[min(5, len(seconds) - 1) :]
         model(image)
         seconds.append(time.perf_counter() - start)
+    return seconds[min(5, len(seconds) - 1) :]
 
 
-def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
     p50, p95 = 1e3 * np.quantile(seconds, [0.5, 0.95])
     return {"p50": float(p50), "p95": float(p95)}

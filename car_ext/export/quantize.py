@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxscript import ir
 
 from car_ext import datasets
-from car_ext.config.config import Config
 from car_ext.datasets.reading import centres
 from car_ext.errors import InputError
-from car_ext.export.onnx import save_described
+from car_ext.export.calibration import Calibration
+from car_ext.export.onnx_writer import save_described
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.runtimes.onnx_file import OnnxClassifier
-from car_ext.seeds import derive
 
 BATCH_SIZE = 16
 # Layers with weights, and those that pass 8 bits on as they are. Sums stay float32: a few features of a transformer's
@@ -31,63 +29,11 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Which training images the ranges of activations are taken from.
-
-    Attributes:
-        draw: "class-balanced": equally many of every class, as far as it has them, so that rare classes have a say in
-            the ranges; "random": as they come, which in a long tail is mostly the head.
-        images: how many; all where there are fewer.
-        seed: of the draw.
-        data, data_root: as for training; the run's own by default.
-    """
-
-    draw: str = "class-balanced"
-    images: int = 512
-    seed: int = 0
-    data: str | None = None
-    data_root: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.draw not in ("class-balanced", "random"):
-            raise InputError(f"--calibration is {self.draw!r}: give class-balanced or random.")
-        if self.images < 1:
-            raise InputError(f"--calibration-images is {self.images}: give at least 1.")
-
-    def chosen(self, targets: np.ndarray) -> np.ndarray:
-        """Indices of the images to take, (at most ``images``,) int64, none twice; targets (N,) are their labels."""
-        order = np.random.default_rng(derive("calibration", self.seed)).permutation(len(targets))
-        if self.draw == "class-balanced":
-            # The n-th image of every class before the n + 1st of any.
-            turns = np.empty(len(order), np.int64)
-            for label in np.unique(targets):
-                own = np.flatnonzero(targets[order] == label)
-                turns[own] = np.arange(len(own))
-            order = order[np.argsort(turns, kind="stable")]
-        return order[: self.images]
-
-
-def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Split:
-    """Raises InputError for data that cannot be read or have other classes than the run."""
-    config = Config.from_dict(run.config, "the run")
-    data, options = calibration.data or config.data, config.data_options
-    if calibration.data_root:
-        options = replace(options, data_root=calibration.data_root)
-    # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
-    loaded = datasets.load(data, run.stored_size, config.imbalance_ratio, cache_bytes=0, options=options)
-    if config.holdout:
-        loaded = datasets.hold_out(loaded, config.holdout)
-    if list(loaded.class_names) != run.class_names or loaded.channels != run.channels:
-        raise InputError(f"{data} does not have the classes of the run; give its training data with --data.")
-    return loaded.train
-
-
 def save_int8(run: FinishedRun, float32: Path, path: Path, images: datasets.Split, calibration: Calibration) -> None:
     """Quantize an exported float32 file statically: QDQ, a scale for each output channel of a weight.
 
     Weights use 7 of the 8 bits: sums of two products of full range overflow, silently, in x86 CPUs without VNNI. The
-    layer that gives the logits has float32 output. The metadata get ``quantization``: the calibration, and on its
+    layer that gives the logits has float32 output. The metadata get `quantization`: the calibration, and on its
     images the fraction with the same predicted class as in float32, over all and in the class where it is lowest.
 
     Args:

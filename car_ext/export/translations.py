@@ -1,16 +1,18 @@
 """CAR's operators in standard ONNX ones, for models that contain them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from onnxscript import ir
-from onnxscript import opset18 as op
+from onnxscript import ir, opset18
 
 from car_ext.ops import operators as ops
 
+op: Any = opset18  # its types are those of an eager call; here it takes and gives the values of a graph
+
 
 def onnx_translations() -> dict[Callable, Callable]:
-    """The ``custom_translation_table`` of ``torch.onnx.export(..., dynamo=True)`` for modules with `car_ext.confusion`.
+    """The `custom_translation_table` of `torch.onnx.export(..., dynamo=True)` for modules with `car_ext.confusion`.
 
         torch.onnx.export(module, (logits, targets), "confusion.onnx", dynamo=True, opset_version=18,
                           custom_translation_table=onnx_translations())
@@ -33,7 +35,7 @@ def _confusion(
     detach_gate=False,
     ignore_index=-100,
 ):
-    """``functional.confusion``, N * prod(spatial) samples at once: (K, K), row = true class, and (K,) its weight."""
+    """`functional.confusion`, N * prod(spatial) samples at once: (K, K), row = true class, and (K,) its weight."""
     wide = logits.dtype == ir.DataType.DOUBLE
     kind = ir.DataType.DOUBLE if wide else ir.DataType.FLOAT
     lowest = torch.finfo(torch.float64 if wide else torch.float32).min

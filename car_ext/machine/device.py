@@ -37,7 +37,11 @@ class Machine:
 
 
 def find_device(name: str) -> torch.device:
-    """The device that ``name`` means, as of :class:`Machine`; raises :class:`InputError` if it is not here."""
+    """The device that `name` means, as of `Machine`.
+
+    Raises:
+        InputError: it is not here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -6,17 +6,28 @@
 
     build("loss", "focal:gamma=1", class_counts)
 
-What a word can set are the constructor's keyword-only parameters with a default of a plain type.
+What a word can set are the constructor's keyword-only parameters with a default of a plain type, or those of the
+dataclass that it is registered with as `options`.
+
+Nobody lists the methods: before the first look at the registry every module below `car_ext.methods` is imported, then
+every entry point of the group `car_ext.methods`, by which another package adds its own:
+
+    [project.entry-points."car_ext.methods"]
+    mine = "my_package.my_losses"
 """
 
+import functools
+import importlib
 import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from car_ext.errors import InputError, closest
+from car_ext.plugins import of_other_packages
 from car_ext.values import convert
 
 
@@ -32,42 +43,69 @@ class Method:
     formula: str  # one line of ASCII
     published: str = "-"  # a published number and its setting
     notes: str = ""  # where it deviates from the source, or what it is, such as "a reconstruction"
+    options: type | None = None  # a dataclass of what a word can set
 
 
+GROUP = "car_ext.methods"  # of entry points, and the package
+_Constructor = TypeVar("_Constructor", bound=Callable[..., Any])
 _METHODS: dict[str, dict[str, Method]] = {}
 
 
 def register(
-    kind: str, name: str, *, title: str, source: str, formula: str, published: str = "-", notes: str = ""
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator that makes a class or function known as ``name`` among its ``kind``, and returns it as it was.
+    kind: str,
+    name: str,
+    *,
+    title: str,
+    source: str,
+    formula: str,
+    published: str = "-",
+    notes: str = "",
+    options: type | None = None,
+) -> Callable[[_Constructor], _Constructor]:
+    """Decorator that makes a class or function known as `name` among its `kind`, and returns it as it was.
+
+    Args:
+        kind: "loss", "regularizer", "head", "sampler", "mix", "contrast", "stage2" or a new one.
+        name: the word.
+        title: what the method is called.
+        source: authors, venue and year.
+        formula: one line of ASCII.
+        published: a published number and its setting.
+        notes: where it deviates from the source, or what it is, such as "a reconstruction".
+        options: a dataclass of keyword-only fields with defaults, where the constructor's own parameters are not what
+            a word can set.
 
     Raises:
-        ValueError: the name is taken, or holds a character that a word needs (``: , = +``) or a space.
+        ValueError: the name is taken, or holds a character that a word needs (`: , = +`) or a space.
     """
 
-    def add(constructor: Callable[..., Any]) -> Callable[..., Any]:
+    def add(constructor: _Constructor) -> _Constructor:
         known = _METHODS.setdefault(kind, {})
         if name in known or set(name) & set(":,=+ "):
             raise ValueError(f"{kind} {name!r} is already registered, or holds one of ': , = +' or a space")
-        known[name] = Method(name, kind, constructor, title, source, formula, published, notes)
+        known[name] = Method(name, kind, constructor, title, source, formula, published, notes, options)
         return constructor
 
     return add
 
 
 def methods(kind: str) -> dict[str, Method]:
-    """Name -> method of one kind, in the order of registration; empty for a kind without any."""
-    return dict(_METHODS.get(kind, {}))
+    """Name -> method of one kind, by name; empty for a kind without any.
+
+    Raises:
+        InputError: the methods of another package cannot be loaded.
+    """
+    _discover()
+    return dict(sorted(_METHODS.get(kind, {}).items()))
 
 
 def options(method: Method) -> dict[str, Any]:
-    """Option -> default: the constructor's keyword-only parameters with a default of a plain type."""
+    """Option -> default of what a word can set."""
     return {name: default for name, (_, default) in _options(method).items()}
 
 
 def parse(kind: str, spec: str) -> tuple[Method, dict[str, Any]]:
-    """Read ``NAME[:key=value[,key=value...]]``, such as ``focal:gamma=2``.
+    """Read `NAME[:key=value[,key=value...]]`, such as `focal:gamma=2`.
 
     Returns:
         The method and the options given, converted to the types of their parameters.
@@ -93,12 +131,12 @@ def parse(kind: str, spec: str) -> tuple[Method, dict[str, Any]]:
 
 
 def build(kind: str, spec: str, *args: Any, **options: Any) -> Any:
-    """Call the constructor of ``spec`` (see :func:`parse`) with ``args`` and the options of the word.
+    """Call the constructor of `spec` (see `parse`) with `args` and the options of the word.
 
-    ``options`` add to the word's and win over them; they may also name any other parameter of the constructor.
+    `options` add to the word's and win over them; they may also name any other parameter of the constructor.
 
     Raises:
-        InputError: as :func:`parse`; whatever the constructor raises.
+        InputError: as `parse`; whatever the constructor raises.
     """
     method, given = parse(kind, spec)
     parameters = inspect.signature(method.build).parameters
@@ -106,12 +144,24 @@ def build(kind: str, spec: str, *args: Any, **options: Any) -> Any:
     return method.build(*args, **(options | given | _convert(method, words)))
 
 
+@functools.cache
+def _discover() -> None:
+    """Import whatever registers a method: the modules of the package, then those of others.
+
+    Raises:
+        InputError: a module of another package that fails.
+    """
+    for module in pkgutil.walk_packages(importlib.import_module(GROUP).__path__, f"{GROUP}."):
+        importlib.import_module(module.name)
+    of_other_packages(GROUP)
+
+
 _PLAIN = (bool, int, float, str)
 
 
 def _options(method: Method) -> dict[str, tuple[type, Any]]:
     """Option -> its type and default."""
-    parameters = inspect.signature(method.build, eval_str=True).parameters
+    parameters = inspect.signature(method.options or method.build, eval_str=True).parameters
     return {
         name: (_type(parameter), parameter.default)
         for name, parameter in parameters.items()
@@ -122,7 +172,7 @@ def _options(method: Method) -> dict[str, tuple[type, Any]]:
 
 
 def _type(parameter: inspect.Parameter) -> type:
-    """What the annotation says (float for ``float | None``), else the type of the default."""
+    """What the annotation says (float for `float | None`), else the type of the default."""
     union = typing.get_origin(parameter.annotation) in (types.UnionType, typing.Union)
     said = typing.get_args(parameter.annotation) if union else (parameter.annotation,)
     return next((kind for kind in said if kind in _PLAIN), type(parameter.default))

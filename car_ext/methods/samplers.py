@@ -9,19 +9,18 @@ from torch import Tensor
 
 from car_ext.errors import InputError
 from car_ext.methods.registry import build, register
+from car_ext.methods.sources import DECOUPLING
 from car_ext.priors import check_class_counts
 from car_ext.seeds import derive
 
-_DECOUPLING = "Kang et al., ICLR 2020"
-
 
 def build_sampler(
-    spec: str, targets: Sequence[int], batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+    spec: str, targets: Sequence[int] | np.ndarray, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
 ) -> "Sampler":
-    """A sampler by name, such as ``class_balanced`` or ``class_aware:num_samples_cls=2``.
+    """A sampler by name, such as `class_balanced` or `class_aware:num_samples_cls=2`.
 
     Args:
-        spec: ``NAME[:option=value,...]``.
+        spec: `NAME[:option=value,...]`.
         targets: (N,) labels 0 .. K-1 of the training set.
         batch_size: samples a batch and rank.
         seed: with the epoch, all that the order depends on.
@@ -37,12 +36,14 @@ def build_sampler(
 class Sampler:
     """Batches of indices into the training set; N of them an epoch, the last incomplete batch included.
 
-    Call :meth:`set_epoch` before each epoch. Every rank takes its part of the batches that a single one with
-    ``world_size * batch_size`` would see, the last one split as evenly as can be. Batch normalisation cannot train on
+    Call `set_epoch` before each epoch. Every rank takes its part of the batches that a single one with
+    `world_size * batch_size` would see, the last one split as evenly as can be. Batch normalisation cannot train on
     a single image: if a rank would get fewer than two of the last batch, that joins the batch before it.
     """
 
-    def __init__(self, targets: Sequence[int], batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, targets: Sequence[int] | np.ndarray, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.targets = torch.tensor(np.asarray(targets, dtype=np.int64))
         samples, together = len(self.targets), batch_size * world_size
         if batch_size < 1 or not 0 <= rank < world_size:
@@ -60,7 +61,7 @@ class Sampler:
         self._bounds = [*starts, samples]
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """``epoch`` counts from 1 to ``epochs``."""
+        """`epoch` counts from 1 to `epochs`."""
         self.epoch, self.epochs = epoch, epochs
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class Sampler:
     "sampler",
     "instance",
     title="Instance-balanced sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="each sample once",
     published="ImageNet-LT, ResNeXt-50: 44.4",
 )
@@ -119,7 +120,7 @@ class _PowerOfCount(_ByClass):
     "sampler",
     "class_balanced",
     title="Class-balanced sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="q_c = 1 / K",
     published="ImageNet-LT, ResNeXt-50, trained jointly: 45.1",
 )
@@ -133,7 +134,7 @@ class ClassBalanced(_PowerOfCount):
     "sampler",
     "square_root",
     title="Square-root sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="q_c ~ n_c^(1/2)",
     published="ImageNet-LT, ResNeXt-50, trained jointly: 46.8",
 )
@@ -160,7 +161,7 @@ class Reverse(_PowerOfCount):
     "sampler",
     "progressive",
     title="Progressively balanced sampling",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="q_c = (1 - t/T) n_c/N + (t/T) / K at epoch t of T",
     published="ImageNet-LT, ResNeXt-50, trained jointly: 47.2",
     notes="t counts from 1, so that the last epoch is class-balanced and the first not quite instance-balanced",
@@ -182,7 +183,7 @@ class Progressive(_ByClass):
     notes="start 0.8 is epoch 160 of 200; the authors' published sampler never reached their loader",
 )
 class Deferred(ClassBalanced):
-    """Instance-balanced for the first ``start`` of all epochs, then class-balanced."""
+    """Instance-balanced for the first `start` of all epochs, then class-balanced."""
 
     def __init__(self, *shared, start: float = 0.8) -> None:
         super().__init__(*shared)
@@ -207,7 +208,7 @@ class Deferred(ClassBalanced):
 class ClassAware(_ByClass):
     """As even over classes, and over the samples of a class, as a shuffled order can be.
 
-    ``num_samples_cls`` samples of a class follow one another, 4 in Kang et al. (ICLR 2020).
+    `num_samples_cls` samples of a class follow one another, 4 in Kang et al. (ICLR 2020).
     """
 
     def __init__(self, *shared, num_samples_cls: int = 4) -> None:

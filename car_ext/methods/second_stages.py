@@ -1,13 +1,13 @@
 """Second stages by name: how to train a new head on the features of a finished network.
 
-Each is a set of options, as ``train/run.py`` takes them: the formula is in the loss, the head or the sampler they name.
+Each is a set of options, as `train/run.py` takes them: the formula is in the loss, the head or the sampler they name.
 """
 
 from typing import Any
 
 from car_ext.methods.registry import register
+from car_ext.methods.sources import DECOUPLING
 
-_DECOUPLING = "Kang et al., ICLR 2020"
 _BAG = "schedule of Zhang et al., AAAI 2021"
 _LOS = "retraining table of Sun et al. (LOS), ICLR 2025"
 _SAME_AS_LTWB = "its schedule is not published; here as weight balancing's second stage"
@@ -27,7 +27,7 @@ SHARED = {
 }
 
 
-def _stage2(name: str, values: dict[str, Any], **description: str) -> None:
+def _stage2(name: str, values: dict[str, Any], **description: Any) -> None:
     @register("stage2", name, **description)
     def options() -> dict[str, Any]:
         return SHARED | values
@@ -37,7 +37,7 @@ _stage2(
     "crt",
     {"head": "linear", "sampler": "class_balanced", "epochs": 30, "lr": 0.1, "weight_decay": 5e-4},
     title="Classifier re-training (cRT)",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="a new linear head, class-balanced sampling",
     published="CIFAR10-LT / CIFAR100-LT IR100 ResNet-32: 74.99 / 40.26 (Zhang et al., AAAI 2021)",
     notes=_BAG,
@@ -46,7 +46,7 @@ _stage2(
     "lws",
     {"head": "lws", "sampler": "class_balanced", "epochs": 5, "lr": 0.2},
     title="Learnable weight scaling (LWS)",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="a factor a class for the finished head, class-balanced sampling",
     published="CIFAR10-LT / CIFAR100-LT IR100 ResNet-32: 72.63 / 40.16 (Zhang et al., AAAI 2021)",
 )
@@ -116,8 +116,8 @@ _stage2(
     published="ImageNet-LT ResNeXt-50: 52.4",
 )
 for _name, _title, _source in (
-    ("tau_norm", "tau-normalised classifier", _DECOUPLING),
-    ("ncm", "Nearest class mean", _DECOUPLING),
+    ("tau_norm", "tau-normalised classifier", DECOUPLING),
+    ("ncm", "Nearest class mean", DECOUPLING),
     ("logit_adjusted", "Post-hoc logit adjustment", "Menon et al., ICLR 2021"),
 ):
     _stage2(

@@ -1,13 +1,8 @@
-"""Every method that has a name here, and the table of them that the documentation shows."""
+"""The table of every method with a name that the documentation shows."""
 
-from car_ext.methods import contrast, heads, losses, registry, samplers
-from car_ext.methods import second_stages as stage2
-from car_ext.methods.augment import mix
+from car_ext.methods import registry
 from car_ext.methods.left_out import LEFT_OUT
-from car_ext.methods.regularizers import balancing as weight_regularizers
-from car_ext.methods.regularizers import car as regularizer
 
-REGISTERING = (losses, regularizer, weight_regularizers, heads, samplers, mix, contrast, stage2)  # by being imported
 FLAGS = {
     "loss": "--loss",
     "regularizer": "--regularizer",
@@ -18,15 +13,15 @@ FLAGS = {
     "stage2": "--stage2 RUN --retrain",
 }
 TESTS = {
-    "loss": "test_losses.py",
-    "regularizer": "test_weight_regularizers.py",
-    "head": "test_heads.py",
-    "sampler": "test_samplers.py",
-    "mix": "test_mix.py",
-    "contrast": "test_contrast.py",
-    "stage2": "test_field.py",
+    "loss": "tests/methods/losses/test_losses.py",
+    "regularizer": "tests/methods/regularizers/test_on_weight.py",
+    "head": "tests/methods/heads/test_heads.py",
+    "sampler": "tests/methods/test_samplers.py",
+    "mix": "tests/methods/augment/test_mix.py",
+    "contrast": "tests/methods/contrast/test_contrast.py",
+    "stage2": "tests/methods/test_table.py",
 }
-CAR_TESTS = "test_ops.py, test_regularizer.py"
+CAR_TESTS = "tests/ops/test_operators.py, tests/methods/regularizers/test_car.py"
 COLUMNS = ("name: options", "method", "formula", "test", "published", "remarks")
 
 
@@ -43,16 +38,24 @@ def markdown() -> str:
     lines = []
     for kind, flag in FLAGS.items():
         lines += [f"## `{flag}`", "", f"| {' | '.join(COLUMNS)} |", "| --- " * len(COLUMNS) + "|"]
-        for method in registry.methods(kind).values():
-            options = ",".join(f"{key}={_plain(value)}" for key, value in registry.options(method).items())
-            word = f"`{method.name}{':' if options and kind != 'stage2' else ''}{options}`"
-            test = CAR_TESTS if method.name == "car" else TESTS[kind]
-            method_cell, formula = f"{method.title}. {method.source}", f"`{method.formula}`"
-            cells = (word, method_cell, formula, test, method.published, method.notes)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        lines.append("")
+        lines += [*map(_row, registry.methods(kind).values()), ""]
     lines += ["## Left out", "", *(f"- {name}: {reason}" for name, reason in LEFT_OUT.items()), ""]
     return "\n".join(lines)
+
+
+def _row(method: registry.Method) -> str:
+    options = ",".join(f"{key}={_plain(value)}" for key, value in registry.options(method).items())
+    word = f"`{method.name}{':' if options and method.kind != 'stage2' else ''}{options}`"
+    test = CAR_TESTS if method.name == "car" else TESTS[method.kind]
+    cells = (
+        word,
+        f"{method.title}. {method.source}",
+        f"`{method.formula}`",
+        test,
+        method.published,
+        method.notes,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _plain(value: object) -> str:

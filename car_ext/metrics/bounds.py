@@ -1,12 +1,9 @@
 """How confusion bounds the worst class: norms of the confusion matrix that CAR makes small, measured on counts."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import svds
 
 DENSE = 500  # classes up to which a full decomposition takes no noticeable time
-TOLERANCE = 1e-9  # relative error of a spectral norm
-MAX_STEPS = 200
+TOLERANCE = 1e-9  # relative error that a spectral norm may have
 
 
 def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, float | None]:
@@ -34,10 +31,10 @@ def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, fl
     weighted = rates * weights[true]
     classes = images.size
     wce = float(np.bincount(true, weighted, classes).max())
-    norm = spectral_norm(predicted, true, weighted, classes)
+    norm = spectral_norm(predicted, true, weighted)
     check_bounds((images - correct) / np.maximum(images, 1), weights, wce, norm)
     return {
-        "confusion_norm": spectral_norm(predicted, true, rates, classes),
+        "confusion_norm": spectral_norm(predicted, true, rates),
         "weighted_confusion_norm": norm,
         "wce": wce,
     }
@@ -70,14 +67,7 @@ def singular_values(confusion: np.ndarray, weights: np.ndarray, most: int = 50) 
     """
     predicted, true, rates = error_rates(confusion)
     values = np.zeros(min(len(confusion), most))
-    # Rows and columns without an entry take no part: what is left has a rank that svds can find.
-    (rows, row), (columns, column) = (np.unique(labels, return_inverse=True) for labels in (predicted, true))
-    matrix = coo_array((rates * weights[true], (row, column)), shape=(rows.size, columns.size))
-    if min(matrix.shape) <= max(most, DENSE):
-        found = np.linalg.svd(matrix.toarray(), compute_uv=False)[:most]
-    else:
-        start = np.ones(min(matrix.shape))
-        found = np.sort(svds(matrix.tocsr(), k=most, v0=start, return_singular_vectors=False))[::-1]
+    found = _largest(predicted, true, rates * weights[true], most)
     values[: found.size] = found
     return values
 
@@ -102,34 +92,39 @@ def check_bounds(errors: np.ndarray, weights: np.ndarray, wce: float, norm: floa
         raise AssertionError(f"class {label}: error {errors[label]} exceeds wce {wce} / weight {weights[label]}")
 
 
-def spectral_norm(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> float:
-    """Largest singular value of a nonnegative square matrix, from its nonzero entries.
-
-    Lanczos iteration on M^T M with full reorthogonalisation. The matrix is never dense: K classes and N test images
-    give at most N entries, however large K^2 is. It starts from ones: the top singular vector v is nonnegative
-    (Perron-Frobenius), so v . 1 >= |v| and the start cannot miss it. It ends when the residual is below TOLERANCE
-    of the eigenvalue sigma_1^2, or after MAX_STEPS, where the value is a lower bound.
+def spectral_norm(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> float:
+    """Largest singular value of a matrix, from its nonzero entries.
 
     Args:
         rows, columns: (E,) int, the places of the entries, each once.
-        values: (E,) float64, not negative.
-        size: K, rows and columns of the matrix.
+        values: (E,) float64.
 
     Returns:
         sigma_1; 0 for a matrix without entries.
     """
-    basis = np.full((1, size), size**-0.5)
-    diagonal, beside = [], []
-    while True:
-        image = np.bincount(rows, values * basis[-1, columns], size)
-        image = np.bincount(columns, values * image[rows], size)
-        diagonal.append(basis[-1] @ image)
-        for _ in range(2):  # once leaves rounding errors of the size of what was taken away
-            image = image - basis.T @ (basis @ image)
-        rest = np.linalg.norm(image)
-        eigenvalues, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-        residual = rest * abs(vectors[-1, -1])
-        if residual <= TOLERANCE * eigenvalues[-1] or len(basis) == min(size, MAX_STEPS):
-            return float(np.sqrt(max(eigenvalues[-1], 0.0)))
-        beside.append(rest)
-        basis = np.vstack([basis, image / rest])
+    found = _largest(rows, columns, values, 1)
+    return float(found[0]) if found.size else 0.0
+
+
+def _largest(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the largest singular values, falling; of a matrix without entries none.
+
+    The matrix is never dense where it is large: K classes and N test images give at most N entries, however large K^2
+    is. The iteration starts from ones, so it ends with the same bits each time; for the spectral norm of a nonnegative
+    matrix it cannot miss the top vector either, which is nonnegative as well (Perron-Frobenius).
+    """
+    if not values.size:
+        return np.zeros(0)
+    # Rows and columns without an entry take no part: what is left has a rank that svds can find.
+    (kept_rows, row), (kept_columns, column) = (np.unique(labels, return_inverse=True) for labels in (rows, columns))
+    shape = kept_rows.size, kept_columns.size
+    if min(shape) <= max(most, DENSE):
+        matrix = np.zeros(shape)
+        matrix[row, column] = values
+        return np.linalg.svd(matrix, compute_uv=False)[:most]
+    # Imported here: a third of a second, which few classes need not wait for.
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import svds
+
+    matrix = csr_array((values, (row, column)), shape=shape)
+    return np.sort(svds(matrix, k=most, v0=np.ones(min(shape)), return_singular_vectors=False))[::-1]

@@ -5,14 +5,17 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from car_ext.datasets import Images
 from car_ext.errors import InputError
 from car_ext.files import write_bytes
 from car_ext.metrics.mistakes import EXAMPLE, Mistakes
+
+if TYPE_CHECKING:  # torch would come with it
+    from car_ext.datasets import Images
 
 THUMBNAIL = 64  # pixels
 RELIABILITY = ("edges", "count", "confidence", "accuracy")
@@ -36,7 +39,7 @@ class Findings:
 
     @classmethod
     def collect(
-        cls, confusion: np.ndarray, reliability: Mapping[str, np.ndarray], mistakes: Mistakes, images: Images
+        cls, confusion: np.ndarray, reliability: Mapping[str, np.ndarray], mistakes: Mistakes, images: "Images"
     ) -> "Findings":
         """From one pass over a test set: its counts, `ScoreStatistics.reliability`, its mistakes and its images."""
         examples = mistakes.worth_showing(confusion)
@@ -49,13 +52,14 @@ class Findings:
         """Writes a .npz without pickles; of the confusions only those that occur, so K = 10 000 is no matter."""
         predicted, true = np.nonzero(self.confusion)
         content = io.BytesIO()
+        reliability: dict[str, Any] = {f"reliability_{key}": self.reliability[key] for key in RELIABILITY}
         np.savez_compressed(
             content,
             classes=len(self.confusion),
             cells=np.stack([predicted, true, self.confusion[predicted, true]]),
             examples=self.examples,
             thumbnails=self.thumbnails,
-            **{f"reliability_{key}": self.reliability[key] for key in RELIABILITY},
+            **reliability,
         )
         write_bytes(path, content.getvalue())
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from car_ext.errors import InputError
-from car_ext.metrics.summary import by_name, check_labels
+from car_ext.metrics.counts import by_name, check_labels
 
 
 class ScoreStatistics:
@@ -171,8 +171,8 @@ class _Moments:
 
     def __init__(self, num_classes: int) -> None:
         self.count = np.zeros(num_classes, np.int64)
-        self.mean = np.full(num_classes, np.nan)
-        self.squares = np.zeros(num_classes)
+        self.mean: np.ndarray = np.full(num_classes, np.nan)
+        self.squares: np.ndarray = np.zeros(num_classes)
 
     def merge(self, other: "_Moments") -> None:
         ours, theirs, both = self.count, other.count, self.count + other.count

@@ -1,23 +1,28 @@
 """Classifiers that take the stored image, uint8 (N, H, W, C), and give logits (N, K): a backbone and a head."""
 
-import difflib
 from collections.abc import Sequence
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
 from car_ext.methods.heads import build_head
-from car_ext.models.small import _LOCAL, CIFARResNet
-from car_ext.models.timm_models import _fit_channels, _timm_model
+from car_ext.methods.heads.base import weight_of
+from car_ext.models.small import NETWORKS, CIFARResNet
+from car_ext.priors import PerClass
 
 
 class Classifier(nn.Module):
     """Preprocessing, backbone and head in one module, so that training and deployment cannot differ.
 
-    Buffers ``mean`` and ``std``, float32 (C,), are in units of intensity / 255.
+    Attributes:
+        mean, std: buffers, float32 (C,), in units of intensity / 255.
+        backbone: (N, C, H, W) to features (N, D).
+        head: features to logits (N, K).
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, backbone: nn.Module, head: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -38,7 +43,7 @@ class Classifier(nn.Module):
 
 def build_model(
     name: str,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     image_size: int,
     channels: int,
     mean: Sequence[float],
@@ -47,34 +52,40 @@ def build_model(
     pretrained: bool = False,
     heads: Sequence[str] = ("linear",),
 ) -> Classifier:
-    """A classifier for square images of ``image_size`` pixels and ``channels`` channels.
+    """A classifier for square images of `image_size` pixels and `channels` channels.
 
-    Names: ``convnet``, ``cifar_resnet8/20/32/44/56`` (``x2`` and ``x4`` behind it: as many times as wide) and
-    every model of timm; ``heads`` are words of ``car_ext.heads``, each head beginning from the one before.
-    ``mean`` and ``std`` (C,) give way to the statistics of the published weights if ``pretrained``. Raises
-    :class:`InputError` for an unknown name, a size or patch the model cannot take, or weights that cannot be had.
+    Args:
+        name: `convnet`, `cifar_resnet8/20/32/44/56` (`x2` and `x4` behind it: as many times as wide), or any model of
+            timm.
+        class_counts: (K,) training images of each class.
+        image_size: pixels of the side.
+        channels: 1 or 3.
+        mean, std: (C,) of the training images; with `pretrained` those of the published weights take their place.
+        patch_size: of a transformer, in pixels.
+        pretrained: begin from timm's published weights.
+        heads: words of `car_ext.methods.heads`, each head beginning from the one before.
+
+    Raises:
+        InputError: an unknown name, a size or patch the model cannot take, or weights that cannot be had.
     """
-    if name in _LOCAL:
+    if name in NETWORKS:
         if pretrained or patch_size:
             option = "--pretrained" if pretrained else "--patch-size"
             raise InputError(f"--model {name} takes no {option}; leave it out, or choose a timm model.")
-        backbone = _LOCAL[name](channels)
-    elif timm.is_model(name):
-        backbone = _timm_model(name, image_size, channels, patch_size, pretrained)
-        if pretrained:
-            mean, std = (_fit_channels(backbone.pretrained_cfg[key], channels) for key in ("mean", "std"))
+        backbone = NETWORKS[name](channels)
     else:
-        close = difflib.get_close_matches(name, [*_LOCAL, *timm.list_models()], n=1)
-        hint = f"did you mean {close[0]}?" if close else "see timm.list_models() for what there is."
-        raise InputError(f"--model {name} is not known; {hint}")
+        from car_ext.models import timm_models  # timm takes a second to import, which the small networks do without
+
+        backbone = timm_models.timm_model(name, image_size, channels, patch_size, pretrained)
+        if pretrained:
+            mean, std = timm_models.published_statistics(backbone, channels)
     model = Classifier(backbone, nn.Identity(), mean, std)
     width = _feature_width(model, name, image_size, channels)
-    head = None
+    head: nn.Module | None = None
     for word in heads:
-        head = build_head(word, width, len(class_counts), class_counts, head)
-    model.head = head
+        model.head = head = build_head(word, width, len(class_counts), class_counts, head)
     if isinstance(backbone, CIFARResNet) and heads[0] == "linear":
-        nn.init.kaiming_normal_(model.head.weight)
+        nn.init.kaiming_normal_(weight_of(model.head))
     return model
 
 

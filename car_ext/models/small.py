@@ -1,5 +1,6 @@
 """The small networks: a convnet for digits and the ResNets of the CIFAR benchmarks."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ def convnet(channels: int) -> nn.Sequential:
 
 
 class CIFARResNet(nn.Module):
-    """ResNet with 6n + 2 layers for 32x32 images (He et al. 2016, section 4.2), ``width`` times 16, 32 and 64 channels.
+    """ResNet with 6n + 2 layers for 32x32 images (He et al. 2016, section 4.2), `width` times 16, 32 and 64 channels.
 
     Parameter-free ("option A") shortcuts and Kaiming-normal convolutions, as the long-tailed CIFAR baselines since
     LDAM (Cao et al. 2019) have them; so has their linear classifier.
@@ -67,7 +68,8 @@ class _Block(nn.Module):
         return F.relu(self.body(x) + shortcut)
 
 
-_LOCAL = {"convnet": convnet} | {
+# By name; each takes the channels of the images.
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {"convnet": convnet} | {
     f"cifar_resnet{depth}" + (f"x{width}" if width > 1 else ""): partial(CIFARResNet, depth=depth, width=width)
     for depth in (8, 20, 32, 44, 56)
     for width in (1, 2, 4)

@@ -40,6 +40,8 @@ def build_info() -> dict[str, str]:
     if path is None:
         return {}
     spec = importlib.util.spec_from_file_location("car_ext._info", path)
+    if spec is None or spec.loader is None:
+        return {}
     try:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -1,11 +1,11 @@
 """The operators as PyTorch sees them: kernels from C++, shapes, gradients and the fallback from here.
 
-``torch.ops.car_ext.car_step`` does the whole regularizer in the forward call and returns its gradient; it updates its
-state in place, and PyTorch allows such an operator no autograd formula. ``torch.ops.car_ext.attach_gradient`` has one:
+`torch.ops.car_ext.car_step` does the whole regularizer in the forward call and returns its gradient; it updates its
+state in place, and PyTorch allows such an operator no autograd formula. `torch.ops.car_ext.attach_gradient` has one:
 it returns the loss unchanged and multiplies the ready gradient by the upstream scalar on the way back.
 
-``torch.ops.car_ext.confusion`` and ``torch.ops.car_ext.spectral_norm`` are two of its parts, functional and
-differentiable once. ``car_ext.confusion`` and ``car_ext.spectral_norm`` are how to call them.
+`torch.ops.car_ext.confusion` and `torch.ops.car_ext.spectral_norm` are two of its parts, functional and
+differentiable once. `car_ext.confusion` and `car_ext.spectral_norm` are how to call them.
 """
 
 import warnings
@@ -72,7 +72,7 @@ def _goes_after_use() -> bool:
 
 
 def _is_one(upstream: Tensor) -> bool:
-    """As after a plain ``loss.backward()``; False where looking would cost something or a tensor shows no value."""
+    """As after a plain `loss.backward()`; False where looking would cost something or a tensor shows no value."""
     if type(upstream) is not Tensor or upstream.device.type != "cpu":
         return False
     try:

@@ -21,8 +21,8 @@ def surrogate(
 ) -> Tensor:
     """Differentiable confusion of each sample: soft margin gate times soft argmax (Eq. 7).
 
-    ``v_i = sigmoid(gamma + z_i - z_y) * softmax(z / temperature)_i`` for i != y and ``v_y = 0``; the softmax is over
-    the classes other than y, or over all of them with ``softmax_over_all`` (the authors' code).
+    `v_i = sigmoid(gamma + z_i - z_y) * softmax(z / temperature)_i` for i != y and `v_y = 0`; the softmax is over
+    the classes other than y, or over all of them with `softmax_over_all` (the authors' code).
 
     Args:
         logits: (B, K) floating point. -inf marks a masked class.
@@ -40,7 +40,7 @@ def surrogate(
 
 
 def class_means(values: Tensor, targets: Tensor, sample_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Weighted mean of ``values`` (B, K) over the samples of each true class: the columns of C~ (Eq. 7).
+    """Weighted mean of `values` (B, K) over the samples of each true class: the columns of C~ (Eq. 7).
 
     Returns:
         C~ (K, K) with column j = mean over class j (zero where the class is absent), and n_j (K,), the weight that
@@ -74,7 +74,7 @@ def confusion(
 
     Args:
         logits: (N, K, *spatial), any strides.
-        targets: (N, *spatial) int64; ``ignore_index`` entries take no part.
+        targets: (N, *spatial) int64; `ignore_index` entries take no part.
         sample_weights: like targets, not negative, or None.
 
     Returns:
@@ -91,7 +91,7 @@ def confusion(
 
 
 def confusion_backward(upstream: Tensor, logits: Tensor, targets: Tensor, sample_weights, mass, *options) -> Tensor:
-    """``sum(upstream * confusion(...)[0])`` differentiated with respect to the logits; ``mass`` is not needed here."""
+    """`sum(upstream * confusion(...)[0])` differentiated with respect to the logits; `mass` is not needed here."""
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         matrix, _ = confusion(leaf, targets, sample_weights, *options)
@@ -106,7 +106,7 @@ def spectral_norm(
 
     Returns:
         sigma (0-dim), its left and right unit vectors (K,), not negative for a matrix that is not, and 0 for the
-        operator's estimate of its error. For the zero matrix left is 0 and right is ``start``.
+        operator's estimate of its error. For the zero matrix left is 0 and right is `start`.
     """
     left, values, right = torch.linalg.svd(matrix)
     sigma, left, right = values[0], left[:, 0], right[0]
@@ -140,11 +140,11 @@ def car_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of the regularizer with a full SVD: same signature, same state, same results as the fused operator.
 
-    ``C^_t = beta C^_{t-1} + (1 - beta) C~_t``, ``sigma = || C^_t Lambda ||_2``, and d sigma / d logits by autograd.
+    `C^_t = beta C^_{t-1} + (1 - beta) C~_t`, `sigma = || C^_t Lambda ||_2`, and d sigma / d logits by autograd.
 
     Args:
-        logits: (N, K, *spatial), any strides. Computed in the dtype of ``ema``.
-        targets: (N, *spatial) int64; ``ignore_index`` entries take no part.
+        logits: (N, K, *spatial), any strides. Computed in the dtype of `ema`.
+        targets: (N, *spatial) int64; `ignore_index` entries take no part.
         sample_weights: like targets, not negative, or None.
         class_weights: (K,) the diagonal of Lambda.
         ema: (K, K) C^ transposed (row = true class), updated in place.
@@ -153,11 +153,11 @@ def car_step(
         spectral_error: one element, 0 here; the kernels' estimate of the angle between their u and the true one.
         start_from_first_batch: the first batch becomes C^_1 as a constant (the authors' code), not (1 - beta) of it.
         hold_absent: classes without a sample in the batch keep their column; otherwise it decays by beta.
-        debias: divide column j by ``1 - beta ** updates[j]``.
+        debias: divide column j by `1 - beta ** updates[j]`.
         tolerance, max_iterations: of the kernels' iteration; unused by an SVD.
 
     Returns:
-        sigma (0-dim, dtype of ``ema``) and d sigma / d logits (logits' shape and dtype, contiguous).
+        sigma (0-dim, dtype of `ema`) and d sigma / d logits (logits' shape and dtype, contiguous).
     """
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()

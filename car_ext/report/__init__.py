@@ -18,18 +18,15 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
     browser load nothing and run no script but its own two.
 
     Args:
-        runs: each the folder of a finished run, a :class:`Run`, or a mapping with its fields, of which ``name`` and
-            ``summary`` are needed; what is not given is left out. An :class:`car_ext.evaluate.Evaluation` fits:
-            ``Run("onnxruntime", *evaluation)``.
+        runs: each the folder of a finished run, a `Run`, or a mapping with its fields, of which `name` and
+            `summary` are needed; what is not given is left out. A `car_ext.evaluation.evaluate.Evaluation` fits:
+            `Run("onnxruntime", *evaluation)`.
         out: the file to write, replaced if it exists.
 
     Raises:
         InputError: no run; a folder without a finished run, or with damaged files; runs over different classes; an
-            ``out`` whose folder does not exist.
+            `out` whose folder does not exist.
     """
-    # Bokeh takes half a second to import: only those who want a report wait for it.
-    from car_ext.report.page import render
-
     out = _writable(out)
     if not runs:
         raise InputError("no run to report; give the --out folder of at least one training run.")
@@ -40,11 +37,14 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
                 f"{run.name!r} and {read[0].name!r} have different classes; give runs over the same data, "
                 "or a report to each."
             )
+    # Bokeh takes half a second to import: only those wait for it whose runs can be drawn.
+    from car_ext.report.page import render
+
     write_text(out, render(arranged(read)))
 
 
 def write_monitoring(log: str | Path, out: str | Path) -> None:
-    """Writes the page of a log of ``examples/monitor.py``, with the same policy as `write`.
+    """Writes the page of a log of `examples/monitor.py`, with the same policy as `write`.
 
     Args:
         log: a line of JSON for each batch of pictures: "time" (ISO 8601), "model", "predicted" (class name to images),
@@ -53,14 +53,16 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
         out: the file to write, replaced if it exists.
 
     Raises:
-        InputError: no log, a line of another kind, or an ``out`` whose folder does not exist. A last line that was
+        InputError: no log, a line of another kind, or an `out` whose folder does not exist. A last line that was
             interrupted is left out, and the page says so.
     """
     from car_ext.report.monitoring.log import Log
-    from car_ext.report.monitoring.page import render
 
     out, log = _writable(out), Path(log)
-    write_text(out, render(Log.read(log), log.name))
+    read = Log.read(log)
+    from car_ext.report.monitoring.page import render  # Bokeh, as above
+
+    write_text(out, render(read, log.name))
 
 
 def _writable(out: str | Path) -> Path:

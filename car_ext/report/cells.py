@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from car_ext import text
+
 LONGEST = 2000  # rows
 
 
@@ -23,13 +25,33 @@ class Table(NamedTuple):
     text: frozenset[int] = frozenset()  # columns beside the first that hold words
 
 
+def percent(value: float | None) -> str:
+    """As `text.percent`; NaN is undefined as well."""
+    return text.percent(None if value is None or np.isnan(value) else value)
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def interval(low: float, high: float) -> str:
     return "-" if np.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def difference(value: float | None, base: float | None, fraction: bool) -> str:
+def difference(value: float | None, base: float | None, fraction: bool = True) -> str:
     """With its sign, in points where it is a fraction; empty where undefined."""
     if value is None or base is None or np.isnan(value) or np.isnan(base):
         return ""
-    text = f"{100 * (value - base):+.1f}" if fraction else f"{value - base:+.3f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    change = f"{100 * (value - base):+.1f}" if fraction else f"{value - base:+.3f}"
+    return change.replace("-", "\N{MINUS SIGN}")
+
+
+def against(value: float | None, base: float | None, name: str) -> str:
+    """The difference of a fraction to that of `name`, in words; empty where undefined."""
+    change = difference(value, base)
+    return f"{change} points against {name}" if change else ""
+
+
+def cut(total: int, which: str = "first") -> str:
+    """What a caption says of rows that a table has no room for."""
+    return f" (the {which} {LONGEST} of {total})" if total > LONGEST else ""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from bokeh.embed import json_item
+from bokeh.plotting import figure
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -25,12 +27,31 @@ class Line(NamedTuple):
 class Figure(NamedTuple):
     title: str
     describes: str  # what a screen reader says in its place
-    plot: dict[str, Any]  # for Bokeh
+    plot: figure
     caption: str
-    tables: Sequence[Table]
+    tables: Sequence[Table] = ()
     legend: Sequence[Line] = ()
     zooms: bool = False
     square: bool = False
+
+
+class Number(NamedTuple):
+    """A fraction in large letters, with what it is of, its interval and what it was, where known."""
+
+    name: str
+    percent: str
+    of: str
+    interval: str = ""
+    against: str = ""
+
+
+class Lead(NamedTuple):
+    """The few numbers that a reader came for."""
+
+    name: str
+    numbers: Sequence[Number]
+    colour: str
+    changes: str = ""
 
 
 def page(template: str, title: str, data: str, sections: Sequence[str], **content: Any) -> str:
@@ -51,6 +72,7 @@ def page(template: str, title: str, data: str, sections: Sequence[str], **conten
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["json_item"] = json_item
     # Bokeh's documents name a model where they first hold it: the order matters.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     scripts = [Markup(text) for text in (_library(), _own("page.js"))]

@@ -1,8 +1,6 @@
 """The order in which a confusion matrix shows its classes."""
 
 import numpy as np
-from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
-from scipy.spatial.distance import squareform
 
 from car_ext.metrics.bounds import error_rates
 
@@ -23,6 +21,10 @@ def clustered(confusions: list[np.ndarray]) -> np.ndarray:
     Returns:
         (K,) int64 labels.
     """
+    # Imported here: only those wait for it who have a confusion matrix to show.
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
     classes = len(confusions[0])
     if classes < 3:
         return np.arange(classes)

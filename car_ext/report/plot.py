@@ -1,20 +1,25 @@
-"""An empty figure in the page's colours, and what shows when it is pointed at."""
+"""An empty figure in the page's colours, what most figures draw into it, and what shows when it is pointed at."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from bokeh.models import (
     BoxZoomTool,
+    ColumnDataSource,
+    FixedTicker,
     HoverTool,
     PanTool,
+    PlainText,
     Range1d,
     WheelZoomTool,
 )
+from bokeh.models.annotations.geometry import Span
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
-
-from car_ext.report.runs import Run
 
 NAMED = 30  # classes up to which a figure has room for their names
 INK = "ink"  # name of the glyphs that page.js paints in the colour of the text
+BOUNDS = ("95 % interval", "@low{0.0} to @high{0.0} %")  # a row that says what `whiskers` draws
 
 
 class Look(NamedTuple):
@@ -35,11 +40,19 @@ LOOKS = tuple(
 )
 
 
-def empty(x_label: str, y_label: str, x: tuple, y: tuple, height: int, zooms: bool = False, **options) -> figure:
+def empty(
+    x_label: str,
+    y_label: str,
+    x: tuple[float, float],
+    y: tuple[float, float],
+    height: int,
+    zooms: bool = False,
+    **options: Any,
+) -> figure:
     """Axes without anything in them, in the page's colours."""
     plot = figure(
-        x_range=Range1d(*map(float, x), bounds="auto"),
-        y_range=Range1d(*map(float, y), bounds="auto"),
+        x_range=Range1d(start=float(x[0]), end=float(x[1]), bounds="auto"),
+        y_range=Range1d(start=float(y[0]), end=float(y[1]), bounds="auto"),
         x_axis_label=x_label,
         y_axis_label=y_label,
         height=height,
@@ -59,10 +72,37 @@ def empty(x_label: str, y_label: str, x: tuple, y: tuple, height: int, zooms: bo
     return plot
 
 
-def hover(plot: figure, renderer, rows: list[tuple[str, str]], run: Run | None = None) -> None:
-    """What shows when pointed at. Bokeh escapes the values of columns, so the name of a run is one as well."""
-    if run:
-        renderer.data_source.data["run"] = [run.name] * len(next(iter(renderer.data_source.data.values())))
+def name_ticks(axis: Any, names: Sequence[str]) -> None:
+    """Names at 0, 1, 2 and so on, instead of numbers."""
+    axis.ticker = FixedTicker(ticks=[*range(len(names))])
+    axis.major_label_overrides = {at: PlainText(text=name) for at, name in enumerate(names)}
+
+
+def border(plot: figure, at: float) -> None:
+    """A dotted line from top to bottom."""
+    plot.add_layout(Span(location=at, dimension="height", line_dash="dotted", css_classes=["border"]))
+
+
+def whiskers(plot: figure, source: ColumnDataSource, x: str, **looks: Any) -> None:
+    """The intervals of columns "low" and "high"."""
+    plot.segment(x, "low", x, "high", source=source, line_width=2, **looks)
+
+
+def trace(
+    plot: figure, source: ColumnDataSource, x: str, y: str, look: Look, size: float, dash: str = "solid"
+) -> GlyphRenderer:
+    """A line through points; returns the points."""
+    plot.line(x, y, source=source, color=look.colour, line_dash=dash, line_width=2)
+    return plot.scatter(x, y, source=source, marker=look.marker, color=look.colour, size=size)
+
+
+def hover(plot: figure, renderer: Any, rows: Sequence[tuple[str, str]], run: str | None = None) -> None:
+    """What shows when pointed at; run is the name of the run where there are several.
+
+    Bokeh escapes the values of columns, so the name of a run is one as well.
+    """
+    if run is not None:
+        renderer.data_source.data["run"] = [run] * len(next(iter(renderer.data_source.data.values())))
         rows = [("run", "@run"), *rows]
     lines = "".join(f'<div><span style="color: #5a626d">{label}</span> {value}</div>' for label, value in rows)
     shown = f'<div style="color: #1b1f24; font: 13px/1.4 system-ui, sans-serif">{lines}</div>'

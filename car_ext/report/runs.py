@@ -5,16 +5,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from car_ext.errors import InputError
-from car_ext.metrics.findings import Findings
+from car_ext.metrics.bounds import singular_values
 from car_ext.metrics.intervals import wilson_interval
-from car_ext.run.folder import RunFolder
+from car_ext.metrics.summary import R0
+from car_ext.priors import spectral_weights
 from car_ext.text import printable
+
+if TYPE_CHECKING:
+    from car_ext.metrics.findings import Findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +26,16 @@ class Run:
 
     Attributes:
         name: what the report calls it.
-        summary: of ``summary.json``, or of :func:`car_ext.evaluate.evaluate`.
+        summary: of `summary.json`, or of `car_ext.evaluation.evaluate.evaluate`.
         findings: the rest of what a test set showed; without them there are no intervals, confusions, calibration.
-        history: the lines of ``metrics.jsonl``; without them there are no training curves.
+        history: the lines of `metrics.jsonl`; without them there are no training curves.
         config: the options it was trained with.
         number: its place in the report, from 0; it gives the colour and the marker.
     """
 
     name: str
     summary: Mapping[str, Any]
-    findings: Findings | None = None
+    findings: "Findings | None" = None
     history: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     number: int = 0
@@ -48,11 +51,16 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> "Run":
-        """The run in a folder.
+        """Reads the run in a folder.
 
         Raises:
             InputError: it holds no finished run, or a damaged file.
         """
+        # Imported here, with Pillow: who gives summaries of their own, or reports on a log, reads no folder.
+        import yaml
+
+        from car_ext.run.folder import RunFolder
+
         folder = RunFolder(path)
         try:
             summary, history, config = folder.read_summary(), folder.read_metrics(), folder.read_config()
@@ -80,6 +88,26 @@ class Run:
         return np.array([values[name] for name in self.summary["class_counts"]], np.float64)
 
     @cached_property
+    def worst_class(self) -> int | None:
+        """Its label, the first of equals as `car_ext.metrics.summarize` has it; None without test images."""
+        return None if np.isnan(self.accuracies).all() else int(np.nanargmin(self.accuracies))
+
+    @property
+    def worst_name(self) -> str:
+        return "-" if self.worst_class is None else self.class_names[self.worst_class]
+
+    @property
+    def found(self) -> "Findings":
+        """The findings, for what is shown only of runs that have them.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.findings is None:
+            raise ValueError(f"{self.name!r} has no findings")
+        return self.findings
+
+    @cached_property
     def test_counts(self) -> np.ndarray | None:
         """Test images a class, (K,) int64, if known."""
         return None if self.findings is None else self.findings.confusion.sum(axis=0)
@@ -87,7 +115,13 @@ class Run:
     @cached_property
     def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:
         """95 % Wilson interval of every class's accuracy, if known."""
-        return None if self.findings is None else wilson_interval(np.diag(self.findings.confusion), self.test_counts)
+        return None if self.test_counts is None else wilson_interval(np.diag(self.found.confusion), self.test_counts)
+
+    @cached_property
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """Largest singular values of the confusions, and of those with the classes weighted by rarity."""
+        confusion, weights = self.found.confusion, spectral_weights(self.class_counts, R0)
+        return singular_values(confusion, np.ones_like(weights)), singular_values(confusion, weights)
 
     def mean_interval(self, classes: np.ndarray) -> tuple[float, float] | None:
         """95 % interval of the mean accuracy of some classes, if known.

@@ -19,9 +19,12 @@ _TENSORS, _STATE = "tensors.safetensors", "state.json"
 
 
 def save(directory: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-    """Write ``directory/checkpoint-EPOCH/`` and remove older ones; ``state`` is anything JSON can hold.
+    """Write `directory/checkpoint-EPOCH/` and remove older ones; `state` is anything JSON can hold.
 
-    Tensors may be on any device, shared or non-contiguous. Returns the checkpoint's folder.
+    Tensors may be on any device, shared or non-contiguous.
+
+    Returns:
+        The checkpoint's folder.
     """
     final = directory / f"checkpoint-{epoch:06d}"
     draft = final.with_suffix(".tmp")
@@ -43,9 +46,13 @@ def save(directory: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapp
 
 
 def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
-    """``(epoch, tensors on the CPU, state)`` of the newest checkpoint, or None if there is none.
+    """The newest checkpoint.
 
-    Raises :class:`InputError` naming the checkpoint if it is damaged.
+    Returns:
+        `(epoch, tensors on the CPU, state)`, or None if there is none.
+
+    Raises:
+        InputError: it is damaged.
     """
     found = max(directory.glob("checkpoint-" + "[0-9]" * 6), default=None)
     if found is None:
@@ -62,18 +69,18 @@ def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]
 
 
 def pack(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a module under names that begin with ``prefix.``."""
+    """The tensors of a module under names that begin with `prefix.`."""
     return {f"{prefix}.{name}": tensor for name, tensor in state_dict.items()}
 
 
 def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of :func:`pack`."""
+    """The inverse of `pack`."""
     start = prefix + "."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimizer as tensors named ``optimizer.PARAMETER.KEY`` and its parameter groups, which fit JSON."""
+    """An optimizer as tensors named `optimizer.PARAMETER.KEY` and its parameter groups, which fit JSON."""
     state = optimizer.state_dict()
     tensors = {
         f"optimizer.{parameter}.{key}": tensor
@@ -87,7 +94,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
 def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Load into ``optimizer`` what :func:`pack_optimizer` took out of one like it."""
+    """Load into `optimizer` what `pack_optimizer` took out of one like it."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in unpack("optimizer", tensors).items():
         parameter, _, key = name.partition(".")

@@ -13,8 +13,10 @@ from car_ext.run import checkpoint
 def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a run's last checkpoint, in eval mode, and what was saved with it.
 
-    The second value holds ``config``, ``heads``, ``class_names``, ``class_counts``, ``image_size``, ``channels``,
-    ``mean`` and ``std``. Raises :class:`InputError` if there is no checkpoint or it is damaged.
+    The second value holds `config`, `heads`, `class_names`, `class_counts`, `image_size`, `channels`, `mean` and `std`.
+
+    Raises:
+        InputError: there is no checkpoint, or it is damaged.
     """
     found = checkpoint.load_latest(Path(run_dir))
     if found is None:

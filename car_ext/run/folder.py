@@ -13,7 +13,7 @@ from car_ext.metrics.findings import Findings
 
 
 class RunFolder:
-    """``config.yaml`` (resolved), ``metrics.jsonl`` (a line an epoch), ``summary.json`` and ``findings.npz`` of a run.
+    """`config.yaml` (resolved), `metrics.jsonl` (a line an epoch), `summary.json` and `findings.npz` of a run.
 
     Checkpoints and TensorBoard events lie beside them. Files are replaced whole, never left half written.
     """
@@ -31,7 +31,7 @@ class RunFolder:
         write_text(self.config_file, yaml.safe_dump(dict(values), sort_keys=False))
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop what an interrupted run wrote after its last checkpoint, at the end of epoch ``epochs``."""
+        """Drop what an interrupted run wrote after its last checkpoint, at the end of epoch `epochs`."""
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if epochs else []
         write_text(self._metrics, "".join(lines[:epochs]))
 

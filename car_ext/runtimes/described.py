@@ -15,12 +15,12 @@ FACTS_FILE = "car_ext.json"  # inside .pt and .pt2 archives
 
 
 class Described:
-    """A classifier ``model(images)``: uint8 (N, H, W, C) to float32 logits (N, K), with numpy in and out.
+    """A classifier `model(images)`: uint8 (N, H, W, C) to float32 logits (N, K), with numpy in and out.
 
     Attributes:
         class_names, class_counts: K names and K training counts.
-        image_size, stored_size, channels: how images are prepared: shorter side to ``stored_size``, then the centre
-            ``image_size`` square.
+        image_size, stored_size, channels: how images are prepared: shorter side to `stored_size`, then the centre
+            `image_size` square.
         train_worst_class_accuracy: fraction, or None if the run was not finished.
         provider: what computes.
         format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
@@ -44,20 +44,31 @@ class Described:
         raise NotImplementedError
 
 
-def _check_file(path: str | Path) -> None:
+def check_file(path: str | Path) -> None:
+    """Refuses a path without a file.
+
+    Raises:
+        InputError: there is none.
+    """
     if not Path(path).is_file():
-        raise InputError(f"there is no model file {str(path)!r}; export one with export/to_onnx.py RUN.")
+        raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
 
 
 @contextlib.contextmanager
-def _complete_facts(path: str | Path) -> Iterator[None]:
+def complete_facts(path: str | Path) -> Iterator[None]:
+    """For reading the metadata of a file.
+
+    Raises:
+        InputError: they are incomplete or no JSON.
+    """
     try:
         yield
     except (KeyError, json.JSONDecodeError) as error:
         raise InputError(
-            f"{str(path)!r} lacks the metadata that export/to_onnx.py writes (problem: {error}); export it again."
+            f"{str(path)!r} lacks the metadata that car-ext export writes (problem: {error}); export it again."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says first about what it cannot load."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

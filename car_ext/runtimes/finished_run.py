@@ -17,7 +17,7 @@ from car_ext.runtimes.described import Described
 class FinishedRun(Described):
     """The classifier of a run, with its head corrected for the class frequencies after training if asked for.
 
-    Attributes, besides those of ``Described``:
+    Attributes, besides those of `Described`:
         classifier: uint8 (N, H, W, C) to float32 logits (N, K), in eval mode.
         facts: what an exported file says of itself, ready for JSON.
         config: the run's configuration.
@@ -25,8 +25,8 @@ class FinishedRun(Described):
     Args:
         run_dir: the folder of a training run; of one that is not finished, the last checkpoint.
         device: "auto", "cpu" or "cuda".
-        logit_adjust: tau of ``heads.logit_adjusted``.
-        tau_norm: tau of ``heads.tau_normalized``; the bias is dropped, as published.
+        logit_adjust: tau of `heads.logit_adjusted`.
+        tau_norm: tau of `heads.tau_normalized`; the bias is dropped, as published.
 
     Raises:
         InputError: no run there, both corrections at once, a second correction of a corrected head, or a head that the
@@ -47,10 +47,11 @@ class FinishedRun(Described):
         correction = _correction(state["heads"][-1], logit_adjust, tau_norm)
         if correction or self.config.get("test_flip"):
             summary = {}  # scores of the head as trained, or of two views of an image
+        head: Any = self.classifier.head  # of a kind that the corrections check themselves
         if tau_norm is not None:
-            self.classifier.head = tau_normalized(self.classifier.head, tau_norm)
+            self.classifier.head = tau_normalized(head, tau_norm)
         if logit_adjust is not None:
-            self.classifier.head = logit_adjusted(self.classifier.head, state["class_counts"], logit_adjust)
+            self.classifier.head = logit_adjusted(head, state["class_counts"], logit_adjust)
         side, stored, channels = state["image_size"], state["stored_size"], state["channels"]
         self.facts = {
             "class_names": state["class_names"],

@@ -11,7 +11,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError, Message
 
 from car_ext.errors import InputError
-from car_ext.runtimes.described import FACTS, Described, _check_file, _complete_facts, _first_line
+from car_ext.runtimes.described import FACTS, Described, check_file, complete_facts, first_line
 
 QUIET = 3  # errors only
 
@@ -48,16 +48,16 @@ class OnnxClassifier(Described):
     """
 
     def __init__(self, path: str | Path, providers: list[str] | None = None) -> None:
-        _check_file(path)
+        check_file(path)
         description = check_external_data(Path(path))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=providers or working_providers())
         except Exception as error:  # onnxruntime's own exceptions share no base class
-            raise InputError(f"{str(path)!r} is not a model onnxruntime can load: {_first_line(error)}") from error
+            raise InputError(f"{str(path)!r} is not a model onnxruntime can load: {first_line(error)}") from error
         properties = self.session.get_modelmeta().custom_metadata_map
-        with _complete_facts(path):
+        with complete_facts(path):
             facts = {key: json.loads(properties[key]) for key in FACTS}
         super().__init__(facts, self.session.get_providers()[0], _precision(description))
 
@@ -77,7 +77,7 @@ def check_external_data(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise InputError(f"{str(path)!r} is not a model onnxruntime can load: {_first_line(error)}") from error
+        raise InputError(f"{str(path)!r} is not a model onnxruntime can load: {first_line(error)}") from error
     folder = path.resolve().parent
     for tensor in _tensors(model):
         for entry in tensor.external_data:
@@ -86,7 +86,7 @@ def check_external_data(path: Path) -> onnx.ModelProto:
             if Path(entry.value).is_absolute() or not (folder / entry.value).resolve().is_relative_to(folder):
                 raise InputError(
                     f"{str(path)!r} wants to read {entry.value!r}, outside its folder, for {tensor.name!r}: do not use "
-                    "this file; export/to_onnx.py writes relative paths only."
+                    "this file; car-ext export writes relative paths only."
                 )
     return model
 

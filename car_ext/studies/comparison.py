@@ -15,14 +15,18 @@ from car_ext.export import to_onnx
 from car_ext.run.folder import RunFolder
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
+from car_ext.values import distinct
 
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
 
 def read_methods(name: str, folder: Path) -> Methods:
-    """A file of methods, ``METHOD: {option: value}``, by path or by its name in ``folder``.
+    """A file of methods, `METHOD: {option: value}`, by path or by its name in `folder`.
 
-    Raises :class:`InputError` for a file that is not one; the options are checked where they are used.
+    The options are checked where they are used.
+
+    Raises:
+        InputError: a file that is not one.
     """
     path = yaml_file.find(name, folder, "--methods")
     content = yaml_file.read(path)
@@ -50,11 +54,11 @@ def compare(
 ) -> dict[str, list[dict]]:
     """Train every method with every seed.
 
-    Runs go to ``out/METHOD-seedN``; finished ones are read, not repeated, and an interrupted one is resumed.
+    Runs go to `out/METHOD-seedN`; finished ones are read, not repeated, and an interrupted one is resumed.
 
     Args:
         config: the job.
-        methods: name to options over the job's. ``stage2`` names an earlier method, whose run with the same seed is
+        methods: name to options over the job's. `stage2` names an earlier method, whose run with the same seed is
             the first stage.
         seeds: at least one.
         out: folder of the runs.
@@ -62,13 +66,12 @@ def compare(
 
     Returns:
         Method name to its summaries, one a seed, and in each the overall accuracy of the best epoch; those in
-        onnxruntime as ``METHOD, onnxruntime``.
+        onnxruntime as `METHOD, onnxruntime`.
 
     Raises:
-        InputError: anything wrong with a job, or runs in ``out`` that belong to another one.
+        InputError: anything wrong with a job, or runs in `out` that belong to another one.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more, each once.")
+    distinct(seeds, "--seeds")
     results: dict[str, list[dict]] = {}
     for name in methods:
         for seed in seeds:
@@ -77,7 +80,7 @@ def compare(
             job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
             summary = train(job, progress=progress)
             best = max(row["test_overall"] for row in RunFolder(run_dir).read_metrics())
-            results.setdefault(name, []).append(summary | {BEST: best})
+            results.setdefault(name, []).append(summary | {BEST.key: best})
             if name in exported:
                 scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
                 results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)

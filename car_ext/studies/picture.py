@@ -36,7 +36,7 @@ def draw_scores(results: Mapping[str, Sequence[Mapping]], path: Path, title: str
     """
     scores = ("worst_class_accuracy", "overall_accuracy")
     means = {name: [100 * _mean_of(summaries, key) for key in scores] for name, summaries in results.items()}
-    order = sorted(means, key=means.get)
+    order = sorted(means, key=means.__getitem__)
     worst, overall = zip(*(means[name] for name in order), strict=True)
     colours = [COLOURS[1] if "car" in re.split(r"\W", name) else COLOURS[0] for name in order]
     with _figure(path, title, 1 + 0.28 * len(order)) as axes:
@@ -50,7 +50,7 @@ def draw_scores(results: Mapping[str, Sequence[Mapping]], path: Path, title: str
 
 @contextlib.contextmanager
 def _figure(path: Path, title: str, height: float) -> Iterator[Any]:
-    """Axes to draw on, ``height`` inches, written to ``path`` in the end."""
+    """Axes to draw on, `height` inches, written to `path` in the end."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -87,5 +87,5 @@ def _draw_classes(axes, trained: dict[str, list[dict]]) -> None:
     bars.spines["top"].set_visible(False)
 
 
-def _mean_of(summaries: list[dict], key: str) -> float:
+def _mean_of(summaries: Sequence[Mapping], key: str) -> float:
     return statistics.mean(summary[key] or 0.0 for summary in summaries)

@@ -14,11 +14,12 @@ from car_ext.errors import InputError
 from car_ext.values import convert
 
 FIXED = ("out", "resume", "seed", "stage2", "retrain")  # set by the sweep, or with other options behind them
+SEARCHES = ("grid", "tpe")  # all combinations of a space, or those that Optuna proposes
 
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from ``low`` to ``high``, whole ones if both are; ``points`` of them on a grid."""
+    """All numbers from `low` to `high`, whole ones if both are; `points` of them on a grid."""
 
     low: float
     high: float
@@ -29,8 +30,8 @@ class Range:
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def grid(self) -> list[float]:
-        numbers = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.points).tolist()
+    def grid(self, points: int) -> list[float]:
+        numbers = (np.geomspace if self.log else np.linspace)(self.low, self.high, points).tolist()
         return sorted({round(number) if self.whole else float(f"{number:.6g}") for number in numbers})
 
 
@@ -39,7 +40,7 @@ class Space:
     """The settings among which a sweep chooses.
 
     Attributes:
-        options: option, such as ``car.alpha``, to the list of its values or the range of them.
+        options: option, such as `car.alpha`, to the list of its values or the range of them.
         cases: name to options that go together, and over the others; a trial takes one of them, if there are any.
         matched_strength: keep alpha times the mean class weight of CAR as the job has it, whatever r0 and variant make
             of the weights.
@@ -51,7 +52,7 @@ class Space:
 
     @classmethod
     def read(cls, name: str, folder: Path) -> "Space":
-        """From a YAML file, by path or by its name in ``folder``. Its lines are
+        """From a YAML file, by path or by its name in `folder`. Its lines are
 
             car.absent: [decay, hold]       each of these values
             car.alpha: [0.1, 5.0, log]      a range, on a logarithmic scale (linear: on a plain one)
@@ -84,14 +85,17 @@ class Space:
         Raises:
             InputError: a range that does not say how many values.
         """
-        axes = {"case": list(self.cases)} if self.cases else {}
+        axes: dict[str, Sequence[Any]] = {"case": list(self.cases)} if self.cases else {}
         for key, values in self.options.items():
-            if isinstance(values, Range) and values.points is None:
+            if not isinstance(values, Range):
+                axes[key] = values
+                continue
+            if values.points is None:
                 raise InputError(
                     f"{key} is a range, and a grid must know how many values of it: [{values.low:g}, {values.high:g}, "
                     f"{'log' if values.log else 'linear'}, 5]; or search with tpe."
                 )
-            axes[key] = values.grid() if isinstance(values, Range) else values
+            axes[key] = values.grid(values.points)
         for point in itertools.product(*axes.values()):
             yield dict(zip(axes, point, strict=True))
 
@@ -107,7 +111,7 @@ class Space:
         return found
 
     def job(self, config: Config, parameters: Mapping[str, Any]) -> Config:
-        """``config`` with the options that ``parameters`` stand for, its alpha not yet matched."""
+        """`config` with the options that `parameters` stand for, its alpha not yet matched."""
         options = {key: value for key, value in parameters.items() if key != "case"}
         job = config.with_options(options, "this sweep")
         if not self.cases:
@@ -115,7 +119,7 @@ class Space:
         return job.with_options(self.cases[parameters["case"]], f"case {parameters['case']!r}")
 
     def label(self, parameters: Mapping[str, Any]) -> str:
-        """``parameters`` as a row of a table: the case, and what can have more than one value."""
+        """`parameters` as a row of a table: the case, and what can have more than one value."""
         words = [parameters["case"]] if self.cases else []
         for key, values in self.options.items():
             if isinstance(values, Range) or len(values) > 1:

@@ -15,6 +15,7 @@ from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.methods.regularizers.car import CAR
+from car_ext.metrics.vocabulary import epoch_keys
 from car_ext.run.folder import RunFolder
 from car_ext.seeds import derive
 from car_ext.studies import picture
@@ -23,27 +24,18 @@ from car_ext.studies.space import Space
 from car_ext.studies.trials import (
     HEARTBEAT,
     TrialState,
-    _alone,
-    _begun,
-    _check_same,
-    _interrupted,
-    _name,
-    _parameters,
-    _queue,
+    alone,
+    begun,
+    check_same,
+    is_interrupted,
     optuna,
+    parameters_of,
+    queue,
+    run_name,
 )
 from car_ext.training.data import load_data
 from car_ext.training.train import train
-
-SCORES = {  # of a summary -> of a line of metrics.jsonl
-    "worst_class_accuracy": "test_worst",
-    "balanced_accuracy": "test_balanced",
-    "overall_accuracy": "test_overall",
-    "many": "test_many",
-    "medium": "test_medium",
-    "few": "test_few",
-}
-SEARCHES = ("grid", "tpe")
+from car_ext.values import distinct
 
 
 def sweep(
@@ -59,38 +51,37 @@ def sweep(
     storage: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train the settings of ``space``, on as many machines as call this with one ``storage``.
+    """Train the settings of `space`, on as many machines as call this with one `storage`.
 
-    Every run has a folder in ``out``, named after its settings. After a kill the same call goes on: finished runs are
-    read, an interrupted one is resumed. After each trial the table is written to ``out``, as sweep.json and sweep.md;
+    Every run has a folder in `out`, named after its settings. After a kill the same call goes on: finished runs are
+    read, an interrupted one is resumed. After each trial the table is written to `out`, as sweep.json and sweep.md;
     in the end also sweep.png.
 
     Args:
-        config: the job. With ``holdout`` images held out from training are scored, else the test set.
+        config: the job. With `holdout` images held out from training are scored, else the test set.
         space: what to vary.
         out: folder of the runs; its name is that of the study.
         search: "grid" for every combination; "tpe" for Optuna's tree-structured Parzen estimator (Bergstra et al.,
             NeurIPS 2011); None: a grid if the space is finite.
         trials: with tpe, how many in all, those of earlier calls, pruned and failed ones included.
         seeds: of the runs of a trial; the mean of their scores is the trial's.
-        score: a key of ``SCORES``; the higher, the better.
+        score: a key of `epoch_keys`; the higher, the better.
         prune: stop a trial whose best epoch so far is below the median of the others' there, from a quarter of the
             epochs and five finished trials on; None: with tpe.
-        storage: database URL, as Optuna takes it; None: an SQLite file in ``out``.
+        storage: database URL, as Optuna takes it; None: an SQLite file in `out`.
         progress: show that of the runs.
 
     Returns:
-        What sweep.json holds: ``score``, ``seeds``, ``scored_on``; ``trials``, rows as of ``comparison.table`` with
-        their ``parameters`` and the name of their ``runs``, best first; ``pruned``, ``failed``; and ``unfinished``,
+        What sweep.json holds: `score`, `seeds`, `scored_on`; `trials`, rows as of `comparison.table` with
+        their `parameters` and the name of their `runs`, best first; `pruned`, `failed`; and `unfinished`,
         how many are still to be done, here or elsewhere.
 
     Raises:
-        InputError: anything wrong with the job, another sweep in ``out``, every trial failed, or no Optuna.
+        InputError: anything wrong with the job, another sweep in `out`, every trial failed, or no Optuna.
     """
     if optuna is None:
         raise InputError("a sweep needs Optuna, which is not installed; pip install 'car-ext[sweep]'.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more, each once.")
+    distinct(seeds, "--seeds")
     search = search or ("grid" if space.finite else "tpe")
     points = list(space.grid()) if search == "grid" else []
     for name, options in space.cases.items():
@@ -108,12 +99,12 @@ def sweep(
         study = optuna.create_study(
             study_name=out.name, storage=database, direction="maximize", pruner=pruner, load_if_exists=True
         )
-        _check_same(study, out, config, {"space": repr(space), "search": search, "seeds": list(seeds), "score": score})
+        check_same(study, out, config, {"space": repr(space), "search": search, "seeds": list(seeds), "score": score})
         for point in points:
             study.enqueue_trial(point, skip_if_exists=True)
-        while _queue(study) or (search == "tpe" and _begun(study) < trials):
+        while queue(study) or (search == "tpe" and begun(study) < trials):
             # One process proposes the same settings every time; several must not propose the same ones.
-            seed = None if storage else derive("sweep", _begun(study)) % 2**32
+            seed = None if storage else derive("sweep", begun(study)) % 2**32
             study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=bool(storage))
             study.optimize(runner, n_trials=1, catch=(InputError,))
             runner.write(study)
@@ -164,20 +155,19 @@ class _Runner:
         if not self.space.matched_strength:
             return job
         counts = load_data(dataclasses.replace(job, cache_gb=0))[0].class_counts
-        alpha = job.car.alpha * _mean_weight(self.config, counts) / _mean_weight(job, counts)
-        return dataclasses.replace(job, car=dataclasses.replace(job.car, alpha=alpha))
+        return job.with_car(alpha=job.car_options.alpha * _mean_weight(self.config, counts) / _mean_weight(job, counts))
 
     def _train(self, trial: "optuna.Trial", job: Config, parameters: Mapping, number: int) -> dict[str, Any]:
         """The scores of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
-        seed, seen = self.seeds[number], set()
-        folder = self.out / f"{_name(parameters)}-seed{seed}"
+        seed, seen, key = self.seeds[number], set(), epoch_keys()[self.score]
+        folder = self.out / f"{run_name(parameters)}-seed{seed}"
         if self.progress:
             print(f"{self.space.label(parameters)}, seed {seed}", file=sys.stderr, flush=True)
 
         def report(row: Mapping[str, Any]) -> None:
-            if row["epoch"] not in seen and row[SCORES[self.score]] is not None:
+            if row["epoch"] not in seen and row[key] is not None:
                 seen.add(row["epoch"])
-                trial.report(row[SCORES[self.score]], number * job.epochs + row["epoch"])
+                trial.report(row[key], number * job.epochs + row["epoch"])
 
         def after_epoch(row: Mapping[str, Any]) -> None:
             report(row)
@@ -186,19 +176,19 @@ class _Runner:
                 raise optuna.TrialPruned
 
         job = dataclasses.replace(job, seed=seed, out=str(folder), resume=True)
-        with _alone(folder):
+        with alone(folder):
             for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
                 report(row)
             summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
         if summary[self.score] is None:
             raise InputError(f"{self.score} is not defined on {summary['data']}; choose another --score.")
-        return {key: summary[key] for key in (*tables.SCORES, *SCORES)}
+        return {key: summary[key] for key in (*(score.key for score in tables.compared()), *epoch_keys())}
 
     def write(self, study: "optuna.Study") -> dict[str, Any]:
         """The table as it is now, also written."""
         states: dict[TrialState, list] = {state: [] for state in TrialState}
         for trial in study.get_trials(deepcopy=False):
-            if _parameters(trial) not in map(_parameters, states[trial.state]) and not _interrupted(trial):
+            if parameters_of(trial) not in map(parameters_of, states[trial.state]) and not is_interrupted(trial):
                 states[trial.state].append(trial)
         done = states[TrialState.COMPLETE]
         rows = tables.table({str(trial.number): trial.user_attrs["scores"] for trial in done})
@@ -236,9 +226,9 @@ class _Runner:
             picture.draw_scores(scores, self.out / "sweep.png", title)
 
     def _described(self, trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
-        parameters = _parameters(trial)
-        return {"method": self.space.label(parameters), "parameters": parameters, "runs": _name(parameters)}
+        parameters = parameters_of(trial)
+        return {"method": self.space.label(parameters), "parameters": parameters, "runs": run_name(parameters)}
 
 
 def _mean_weight(config: Config, counts: np.ndarray) -> float:
-    return float(CAR(counts, **dataclasses.asdict(config.car)).class_weights.mean())
+    return float(CAR(counts, **dataclasses.asdict(config.car_options)).class_weights.mean())

@@ -1,21 +1,16 @@
 """Runs of several methods and seeds as one table."""
 
 from car_ext.metrics.summary import mean_and_deviation
+from car_ext.metrics.vocabulary import Score, scores, shown
 from car_ext.text import percent
 
-SCORES = (
-    "overall_accuracy",
-    "balanced_accuracy",
-    "worst_class_accuracy",
-    "worst_10pct",
-    "rarest_three_accuracy",
-    "many",
-    "medium",
-    "few",
-    "worst_class_ratio",
-)
+# Of any epoch on the test set: what many papers report, comparable with them only.
+BEST = Score("best_overall_accuracy", "best overall accuracy of any epoch", short="best epoch")
 
-BEST = "best_overall_accuracy"  # of any epoch on the test set: what many papers report, comparable with them only
+
+def compared() -> list[Score]:
+    """The scores that a comparison writes down."""
+    return [score for score in scores() if score.short]
 
 
 def table(results: dict[str, list[dict]]) -> list[dict]:
@@ -23,8 +18,8 @@ def table(results: dict[str, list[dict]]) -> list[dict]:
     rows = []
     for method, summaries in results.items():
         row: dict = {"method": method, "seeds": len(summaries)}
-        for key in (*SCORES, BEST):
-            row[key], row[f"{key}_std"] = mean_and_deviation([summary.get(key) for summary in summaries])
+        for score in (*compared(), BEST):
+            row[score.key], row[f"{score.key}_std"] = mean_and_deviation([score.of(summary) for summary in summaries])
         rows.append(row)
     return rows
 
@@ -37,21 +32,10 @@ def worst_first(rows: list[dict]) -> list[dict]:
 
 def markdown(rows: list[dict]) -> str:
     """The table as Markdown, in per cent; without a column that is unknown or, as with ten classes, said twice."""
-    columns = {
-        "overall_accuracy": "overall",
-        "worst_class_accuracy": "worst class",
-        "worst_10pct": "worst 10 %",
-        "rarest_three_accuracy": "rarest three",
-        "many": "many",
-        "medium": "medium",
-        "few": "few",
-        BEST: "best epoch",
-    }
-    if all(row[BEST] is None for row in rows):
-        del columns[BEST]
-    if all(row["worst_10pct"] in (None, row["worst_class_accuracy"]) for row in rows):
-        del columns["worst_10pct"]
-    lines = [f"| method | n | {' | '.join(columns.values())} |", "| --- | --- |" + " ---: |" * len(columns)]
+    columns = {score.key: score.short for score in shown(rows) if score.compact}
+    if any(row[BEST.key] is not None for row in rows):
+        columns[BEST.key] = BEST.short
+    lines = [f"| method | n | {' | '.join(map(str, columns.values()))} |", "| --- | --- |" + " ---: |" * len(columns)]
     for row in rows:
         cells = [percent(row[key], row[f"{key}_std"]) for key in columns]
         lines.append(f"| {row['method']} | {row['seeds']} | {' | '.join(cells)} |")

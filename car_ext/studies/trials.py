@@ -1,7 +1,6 @@
 """Optuna's trials: which wait, which were interrupted, and where their runs lie."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from car_ext.config.config import Config
 from car_ext.errors import InputError
 
@@ -17,11 +18,11 @@ try:
     import optuna
     from optuna.trial import TrialState
 except ImportError:  # an extra, which only this file needs
-    optuna = None
+    optuna = None  # type: ignore[assignment, unused-ignore]  # mypy sees a module, where it is installed
 HEARTBEAT = 60  # seconds; after two without one a trial counts as interrupted
 
 
-def _check_same(study: "optuna.Study", out: Path, config: Config, facts: dict[str, Any]) -> None:
+def check_same(study: "optuna.Study", out: Path, config: Config, facts: dict[str, Any]) -> None:
     """Refuse to add to a sweep that began as another one."""
     before = study.user_attrs.get("sweep")
     if before is None:
@@ -35,7 +36,7 @@ def _check_same(study: "optuna.Study", out: Path, config: Config, facts: dict[st
         )
 
 
-def _queue(study: "optuna.Study") -> int:
+def queue(study: "optuna.Study") -> int:
     """How many trials wait to be run, interrupted ones included."""
     optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
@@ -43,19 +44,19 @@ def _queue(study: "optuna.Study") -> int:
         if host == socket.gethostname() and not _alive(process):
             study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
-    known = [_parameters(trial) for trial in trials if not _interrupted(trial)]
-    for parameters in map(_parameters, filter(_interrupted, trials)):
+    known = [parameters_of(trial) for trial in trials if not is_interrupted(trial)]
+    for parameters in map(parameters_of, filter(is_interrupted, trials)):
         if parameters and parameters not in known:
             study.enqueue_trial(parameters)
             known.append(parameters)
     return len(study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
 
 
-def _begun(study: "optuna.Study") -> int:
-    return sum(not _interrupted(trial) for trial in study.get_trials(deepcopy=False))
+def begun(study: "optuna.Study") -> int:
+    return sum(not is_interrupted(trial) for trial in study.get_trials(deepcopy=False))
 
 
-def _interrupted(trial: "optuna.trial.FrozenTrial") -> bool:
+def is_interrupted(trial: "optuna.trial.FrozenTrial") -> bool:
     return trial.state == TrialState.FAIL and "failed" not in trial.user_attrs
 
 
@@ -72,23 +73,19 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _parameters(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
+def parameters_of(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
     """What it trains or, still in the queue, will train."""
     return trial.system_attrs.get("fixed_params", trial.params)
 
 
-def _name(parameters: Mapping[str, Any]) -> str:
+def run_name(parameters: Mapping[str, Any]) -> str:
     """Of the runs with these settings, so that whoever meets them again goes on with the same ones."""
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process is in there: two may have proposed, or queued, the same settings at once."""
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go by the system if we are killed
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # let go by the system if we are killed
+        folder.mkdir(exist_ok=True)
         yield
-    finally:
-        os.close(descriptor)

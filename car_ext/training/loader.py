@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from car_ext.datasets import Split
-from car_ext.datasets.reading import _centre, _stack, centres
+from car_ext.datasets.reading import centre, centres, stack
 from car_ext.methods.augment.images import image_augmentation
 from car_ext.methods.samplers import Sampler
 from car_ext.seeds import derive
@@ -27,19 +28,28 @@ def train_loader(
     views: int = 0,
     view_augment: str = "simclr",
 ) -> DataLoader:
-    """Batches as ``sampler`` draws them; call ``loader.batch_sampler.set_epoch(epoch, epochs)`` before each epoch.
+    """Batches as `sampler` draws them; `begin_epoch` gives those of an epoch.
 
-    ``augment`` is a name of :func:`image_augmentation`; every image comes out ``image_size`` square. Where that is
-    None, what the split holds (features, say) comes out as it is. With ``views`` a batch has as many more of each
-    image, augmented by ``view_augment``.
+    `augment` is a name of `image_augmentation`; every image comes out `image_size` square. Where that is
+    None, what the split holds (features, say) comes out as it is. With `views` a batch has as many more of each
+    image, augmented by `view_augment`.
     """
     augmentation = image_augmentation(augment, image_size) if image_size else None
-    others = [image_augmentation(view_augment, image_size)] * views if views else []
+    view = image_augmentation(view_augment, image_size) if views and image_size else None
+    others = [] if view is None else [view] * views
     return _loader(_Images(split, image_size, augmentation, sampler.seed, others), _Keys(sampler), workers, pin_memory)
 
 
-def test_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
-    """Every image once, in order: the centre of the stored image, ``image_size`` square; as it is where None."""
+def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
+    """The batches of epoch `epoch`, from 1 to `epochs`, of a `train_loader`."""
+    keys = loader.batch_sampler
+    assert isinstance(keys, _Keys)
+    keys.set_epoch(epoch, epochs)
+    return iter(loader)
+
+
+def ordered_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
+    """Every image once, in order: the centre of the stored image, `image_size` square; as it is where None."""
     keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return _loader(_Images(split, image_size, None, 0), batches, workers, pin_memory)
@@ -99,12 +109,12 @@ class _Images(Dataset):
         targets = torch.from_numpy(self.split.targets[indices])
         if not self.augment and not self.view_augments:
             return torch.from_numpy(centres(self.split.images, indices, self.image_size)), targets
-        stored = _stack(self.split.images, indices)
+        stored = stack(self.split.images, indices)
         pixels = torch.from_numpy(stored)
         if self.augment:
             images = self._augmented(pixels, keys, self.augment, "augmentation")
         else:
-            images = torch.from_numpy(_centre(stored, self.image_size))
+            images = torch.from_numpy(centre(stored, self.image_size))
         if not self.view_augments:
             return images, targets
         views = [self._augmented(pixels, keys, augment, f"view {v}") for v, augment in enumerate(self.view_augments)]
@@ -121,5 +131,5 @@ class _Images(Dataset):
         return torch.stack(images)
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -13,12 +13,17 @@ FLOAT = 4  # bytes
 
 
 def activation_bytes(model: Classifier, image_size: int, channels: int) -> int:
-    """Bytes an image that a forward pass in float32 keeps for the backward pass; ``model`` is on the meta device."""
+    """Bytes an image that a forward pass in float32 keeps for the backward pass; `model` is on the meta device."""
     known = {tensor.untyped_storage() for tensor in chain(model.parameters(), model.buffers())}
     kept = set()
     # Two images: batch normalisation refuses to train on one.
     images = torch.zeros(2, image_size, image_size, channels, dtype=torch.uint8, device="meta")
-    hooks = torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.add(tensor.untyped_storage()), lambda _: None)
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.add(tensor.untyped_storage())
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, _Fused():
         model.train()(images)
     return sum(storage.nbytes() for storage in kept - known) // 2

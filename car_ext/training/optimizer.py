@@ -11,17 +11,16 @@ from car_ext.config.config import Config
 
 def build_optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Optimizer:
     """Of every parameter of the modules that has a gradient, in one group."""
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
     everything = chain(*(module.parameters() for module in modules))
     parameters = [parameter for parameter in everything if parameter.requires_grad]
     parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **options)
-    return torch.optim.AdamW(parameters, **options)
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def rate_of_step(step: int, steps: int, config: Config) -> float:
-    """The learning rate of step ``step`` of the whole run, which has ``steps`` an epoch."""
+    """The learning rate of step `step` of the whole run, which has `steps` an epoch."""
     drops = [epochs * steps for epochs in config.drop_epochs]
     warmup, end = config.warmup_epochs * steps, config.epochs * steps
     return learning_rate(step, end, warmup, config.lr, config.min_lr, drops, config.step_factor)
@@ -36,11 +35,11 @@ def learning_rate(
     drops: Sequence[int] = (),
     factor: float = 1.0,
 ) -> float:
-    """Rate of optimiser step ``step`` (0 .. ``steps`` - 1), between 0 and ``peak``.
+    """Rate of optimiser step `step` (0 .. `steps` - 1), between 0 and `peak`.
 
-    The first ``warmup_steps`` rise in a straight line to ``peak``; the rest follow half a cosine towards
-    ``floor``, which the step after the last would reach. With ``drops`` they stay at ``peak`` instead, times
-    ``factor`` from each of these steps on.
+    The first `warmup_steps` rise in a straight line to `peak`; the rest follow half a cosine towards
+    `floor`, which the step after the last would reach. With `drops` they stay at `peak` instead, times
+    `factor` from each of these steps on.
     """
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)

@@ -1,16 +1,17 @@
 """Passes over a split without gradients, in eval mode: the features of its images, and what they are taken for."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from car_ext.machine.device import Machine
-from car_ext.methods.regularizers.full_confusion import FullConfusion
-from car_ext.metrics import summary as metrics
-from car_ext.metrics.logits import ScoreStatistics
-from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.counts import confusion_counts
 from car_ext.models.classifier import Classifier
+
+Passed = Iterator[tuple[Tensor, Tensor]]  # logits (N, K) and targets (N,) of one batch after another
 
 
 @torch.no_grad()
@@ -23,30 +24,22 @@ def features(model: Classifier, batches: DataLoader, machine: Machine) -> np.nda
 
 
 @torch.no_grad()
-def count_confusions(
-    network: nn.Module,
-    batches: DataLoader,
-    machine: Machine,
-    classes: int,
-    *watching: ScoreStatistics | Mistakes | FullConfusion,
-    flip: bool = False,
-) -> np.ndarray:
-    """Counts int64 (K, K), row = predicted; who is watching gets the logits (N, K) and targets (N,) as well.
+def logits_of(network: nn.Module, batches: DataLoader, machine: Machine, flip: bool = False) -> Passed:
+    """Logits (N, K) of every batch, on the device and in its precision, and its targets (N,).
 
-    With ``flip`` the logits are the means of those of an image and of its mirror image.
+    With `flip` they are the means of the logits of an image and of its mirror image.
     """
     network.eval()
-    predictions, targets = [], []
-    for images, labels in batches:
+    for images, targets in batches:
         (images,) = machine.to_device(images)
         with machine.autocast():
             logits = network(images)
             if flip:
                 logits = (logits + network(images.flip(2))) / 2
-        predictions.append(logits.argmax(dim=1))
-        targets.append(labels)
-        if watching:
-            logits = logits.float().cpu()
-        for watcher in watching:
-            watcher.update(logits, labels)
-    return metrics.confusion_counts(torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), classes)
+        yield logits, targets
+
+
+def count_confusions(passed: Passed, classes: int) -> np.ndarray:
+    """Counts int64 (K, K), row = predicted, of what `logits_of` gives; the device is waited for once, at the end."""
+    predictions, targets = zip(*((logits.argmax(dim=1), labels) for logits, labels in passed), strict=True)
+    return confusion_counts(torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), classes)

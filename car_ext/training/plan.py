@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from car_ext.config.config import Config
-from car_ext.datasets import BENCHMARKS, PROFILES
+from car_ext.datasets import BENCHMARKS, PROFILES, find_source
 from car_ext.datasets.holdout import held_out_counts
 from car_ext.datasets.profiles import exponential_profile
 from car_ext.errors import InputError
@@ -17,7 +17,7 @@ from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
 from car_ext.methods.samplers import build_sampler
 from car_ext.models.classifier import Classifier, build_model
-from car_ext.priors import shot_groups
+from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes
@@ -25,12 +25,12 @@ from car_ext.training.network import replace_head
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step
 
-SIDES = {"cifar10": 32, "cifar100": 32, "tiny_imagenet": 64}  # pixels; photographs are 224
+PHOTOGRAPH = 224  # pixels, where the data do not say
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Training images: in all, of the largest and of the smallest class; ``each`` (K,) int64 where it is known."""
+    """Training images: in all, of the largest and of the smallest class; `each` (K,) int64 where it is known."""
 
     classes: int
     total: int
@@ -45,7 +45,7 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`plan` finds; ``str()`` is a page of text.
+    """What `plan` finds; `str()` is a page of text.
 
     Attributes:
         config: the job.
@@ -102,9 +102,9 @@ class Plan:
 
 
 def plan(config: Config) -> Plan:
-    """What training ``config`` would be. Nothing is trained or written, and published weights are not fetched.
+    """What training `config` would be. Nothing is trained or written, and published weights are not fetched.
 
-    A benchmark without ``data_root`` is planned for by its published size.
+    A benchmark without `data_root` is planned for by its published size.
 
     Raises:
         InputError: as training would raise it; cuts of a benchmark that only its files can tell.
@@ -156,7 +156,7 @@ def _data(config: Config) -> tuple[str, ClassCounts, int, int, str]:
     return (
         f"{config.data} (as published)",
         _published(config),
-        config.img_size or SIDES.get(config.data, 224),
+        config.img_size or find_source(config.data).side or PHOTOGRAPH,
         3,
         config.augment,
     )
@@ -173,22 +173,22 @@ def _published(config: Config) -> ClassCounts:
     return ClassCounts(size.classes, size.train, size.largest, size.smallest)
 
 
-def _network(config: Config, counts: Sequence[int], image_size: int, channels: int) -> Classifier:
+def _network(config: Config, counts: PerClass, image_size: int, channels: int) -> Classifier:
     """The classifier on the meta device, where tensors have shapes but no memory."""
     if config.stage2:
         model, _ = load_run(config.stage2)
         replace_head(model, config.head, counts)
     else:
-        statistics = [[0.5] * channels] * 2
         with torch.device("meta"):
+            grey = [0.5] * channels
             model = build_model(
-                config.model, counts, image_size, channels, *statistics, config.patch_size, heads=[config.head]
+                config.model, counts, image_size, channels, grey, grey, config.patch_size, heads=[config.head]
             )
     return model.to("meta")
 
 
 def _milestones(config: Config, steps: int) -> list[tuple[float, int, float]]:
-    drops = config.drop_epochs or [config.epochs / 4, config.epochs / 2, 3 * config.epochs / 4]
+    drops: Sequence[float] = config.drop_epochs or [config.epochs / 4, config.epochs / 2, 3 * config.epochs / 4]
     at = {0, round(config.warmup_epochs * steps), *(round(epoch * steps) for epoch in drops), config.epochs * steps}
     return [(round(step / steps, 3), step, rate_of_step(step, steps, config)) for step in sorted(at)]
 

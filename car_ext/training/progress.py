@@ -10,11 +10,11 @@ from car_ext.config.config import Config
 
 
 class Progress:
-    """``with Progress(config, steps_per_epoch, epochs_done) as progress: ...``; silent unless ``shown``."""
+    """`with Progress(config, steps_per_epoch, epochs_done) as progress: ...`; silent unless `shown`."""
 
     def __init__(self, config: Config, steps: int, epochs_done: int, shown: bool = True) -> None:
         terminal = sys.stderr.isatty()
-        self._config, self._lines, self._scores = config, shown and not terminal, {}
+        self._config, self._lines, self._scores = config, shown and not terminal, dict[str, str]()
         self._start, self._first = time.perf_counter(), epochs_done * steps
         self._bar = tqdm(
             desc=config.method,
@@ -32,7 +32,7 @@ class Progress:
         self._bar.close()
 
     def steps(self, count: int, loss: float, sigma: float) -> None:
-        """``count`` more steps are done, with this mean loss and sigma."""
+        """`count` more steps are done, with this mean loss and sigma."""
         self._bar.update(count)
         rate = (self._bar.n - self._first) * self._config.batch_size / (time.perf_counter() - self._start)
         values = {"loss": f"{loss:.3f}", "images/s": f"{rate:.0f}"}
@@ -41,7 +41,7 @@ class Progress:
         self._bar.set_postfix(values | self._scores)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is done; ``row`` is its line of metrics.jsonl."""
+        """An epoch is done; `row` is its line of metrics.jsonl."""
         self._scores = {key: f"{100 * row[f'test_{key}']:.1f}%" for key in ("overall", "worst")}
         epoch, epochs = row["epoch"], self._config.epochs
         if self._lines and (epoch == epochs or epoch % -(-epochs // 10) == 0):

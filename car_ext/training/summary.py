@@ -1,34 +1,30 @@
 """What is left of a job when it is done: its scores, how they came about, and what a report shows besides."""
 
+import importlib.metadata
 import platform
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torchvision
 
 from car_ext.methods.regularizers.full_confusion import FullConfusion
-from car_ext.metrics import summary as metrics
+from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
-from car_ext.metrics.logits import ScoreStatistics
-from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.scoring import Scoring
 from car_ext.training.job import Job
 
 
 def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
     """The summary of a job, ready for JSON, and its findings, of the model as it is."""
     config, device, amp = job.config, job.machine.device, job.machine.amp
-    full = job.objective.car and FullConfusion(job.objective.car)
-    train_confusion = job.train_confusion(*([full] if full else []))
-    names = job.data.class_names
-    statistics, mistakes = ScoreStatistics(job.data.num_classes), Mistakes()
-    test_confusion = job.test_confusion(statistics, mistakes)
-    findings = Findings.collect(test_confusion, statistics.reliability(), mistakes, job.data.test.images)
+    train_confusion, moving_average = _of_training(job)
+    scoring = Scoring(job.data.num_classes)
+    for logits, targets in job.test_logits():
+        scoring.update(logits.float().cpu().numpy(), targets.numpy())
     return {
-        **metrics.summarize(test_confusion, job.data.class_counts, names, train_confusion=train_confusion),
-        "scores": statistics.summary(names),
-        "moving_average": full and full.gap(),
+        **scoring.summary(job.data.class_counts, job.data.class_names, train_confusion=train_confusion),
+        "moving_average": moving_average,
         "method": config.method,
         "model": config.model,
         "data": job.data.name,
@@ -44,7 +40,7 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
             "numpy": np.__version__,
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
-            "timm": timm.__version__,
+            "timm": importlib.metadata.version("timm"),
         },
         "hardware": {
             "device": str(device),
@@ -52,4 +48,17 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
             "cpu": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
         },
-    }, findings
+    }, scoring.findings(job.data.test.images)
+
+
+def _of_training(job: Job) -> tuple[np.ndarray, dict[str, float | None] | None]:
+    """Counts (K, K) on the training images, and how far CAR's moving average is from all of them."""
+    car, classes = job.learner.objective.car, job.data.num_classes
+    full = None if car is None else FullConfusion(car)
+    confusion = np.zeros((classes, classes), np.int64)
+    for logits, targets in job.train_logits():
+        logits = logits.float().cpu()
+        confusion += confusion_counts(logits.argmax(dim=1).numpy(), targets.numpy(), classes)
+        if full:
+            full.update(logits, targets)
+    return confusion, None if full is None else full.gap()

@@ -23,14 +23,16 @@ def train(
 ) -> dict[str, Any]:
     """Run the job and return its summary: the metrics of the last epoch and how they came about.
 
-    Writes ``config.run_dir``: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
-    the end, findings.npz (what :mod:`car_ext.report` shows besides the scores) and summary.json. With
-    ``config.resume`` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break; a
-    finished run only returns its summary. Raises :class:`InputError` for anything wrong with the input, before the
-    folder is created, and for a loss that is not finite.
+    Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
+    the end, findings.npz (what `car_ext.report` shows besides the scores) and summary.json. With
+    `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break; a
+    finished run only returns its summary.
 
-    ``after_epoch`` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
+    `after_epoch` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
     ends the run, which can be resumed.
+
+    Raises:
+        InputError: anything wrong with the input, before the folder is created; a loss that is not finite.
     """
     folder = RunFolder(config.run_dir)
     _check(folder, config)
@@ -46,7 +48,7 @@ def train(
         with (
             threads(job.threads),
             SummaryWriter(folder.tensorboard, purge_step=job.epoch + 1) as writer,
-            Progress(config, len(job.train_batches), job.epoch, shown=progress) as report,
+            Progress(config, len(job.batches.train), job.epoch, shown=progress) as report,
         ):
             while job.epoch < config.epochs:
                 row = job.run_epoch(report)

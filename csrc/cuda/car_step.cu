@@ -32,8 +32,17 @@ std::tuple<Tensor, Tensor> car_step(const Tensor& logits, const Tensor& targets,
                                     double gamma, double temperature, bool softmax_over_all, bool detach_gate,
                                     bool start_from_first_batch, bool hold_absent, bool debias, int64_t ignore_index,
                                     double tolerance, int64_t max_iterations) {
-  const Options o{beta, gamma, temperature, softmax_over_all, detach_gate, start_from_first_batch, hold_absent, debias,
-                  ignore_index, tolerance, max_iterations};
+  const Options o{.beta = beta,
+                  .gamma = gamma,
+                  .temperature = temperature,
+                  .softmax_over_all = softmax_over_all,
+                  .detach_gate = detach_gate,
+                  .start_from_first_batch = start_from_first_batch,
+                  .hold_absent = hold_absent,
+                  .debias = debias,
+                  .ignore_index = ignore_index,
+                  .tolerance = tolerance,
+                  .max_iterations = max_iterations};
   torch::stable::accelerator::DeviceGuard guard(logits.get_device_index());
   check_step(logits, targets, sample_weights, class_weights, ema, updates, direction, spectral_error, o);
   std::tuple<Tensor, Tensor> result;

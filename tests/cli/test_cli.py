@@ -11,6 +11,7 @@ from car_ext.cli import exits
 from car_ext.cli import tables as cli
 from car_ext.errors import InputError
 from car_ext.metrics.summary import summarize, worst_confusions
+from car_ext.metrics.vocabulary import scores
 
 HOSTILE = "[red]cat[/red]\x1b[2J\\"
 
@@ -103,10 +104,11 @@ def test_worst_table(confusion, capsys):
 
 
 def evaluated(number):
-    scores = dict.fromkeys(cli.ROWS.values(), 0.9 - 0.1 * number) | {"worst_class": "a class of some words"}
+    keys = [score.key for score in scores() if score.short]
+    values = dict.fromkeys(keys, 0.9 - 0.1 * number) | {"worst_class": "a class of some words"}
     spent = {"p50": 0.01234, "p95": 1234.5}
-    return scores | {
-        "difference": {key: -0.1 * number for key in scores if key != "worst_class"} if number else {},
+    return values | {
+        "difference": {key: -0.1 * number for key in values if key != "worst_class"} if number else {},
         "intervals": {"overall_accuracy": [0.5, 0.65], "worst_class_accuracy": [0.1, 0.25]},
         "provider": "CUDAExecutionProvider",
         "images_per_second": 12345.6,

@@ -1,16 +1,20 @@
 """Flags and YAML are one language: the same values, the same limits, the same suggestions."""
 
+import dataclasses
+import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 
-from car_ext.cli.flags import parse
-from car_ext.config.config import CAROptions, Config
+from car_ext import CAR
+from car_ext.cli.flags import add_job, parse
+from car_ext.cli.parser import Parser
+from car_ext.config.config import OPTIONS, CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.errors import InputError
-
-RECIPES = Path(__file__).parents[2] / "train" / "recipes"
+from car_ext.methods import registry
+from car_ext.recipes import RECIPES
 
 
 @pytest.fixture
@@ -59,12 +63,43 @@ def test_a_flag_can_take_an_optional_value_back(write):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_recipes_are_valid_and_found_by_name(name):
-    assert parse(["--config", name], recipes=RECIPES) == read_recipe(RECIPES / f"{name}.yaml")
+    assert parse(["--config", name]) == read_recipe(RECIPES / f"{name}.yaml")
 
 
 def test_the_digits_recipe_is_the_default_job():
     written = read_recipe(RECIPES / "digits.yaml")
     assert written.differences(Config(imbalance_ratio=50, augment="none")) == []
+
+
+def test_car_is_a_word_with_options_like_every_other():
+    config = parse(["--regularizer", "maxnorm+car:alpha=1,beta=0.9,absent=hold", "--car-r0", "0.5"])
+    assert config.car_options == CAROptions(alpha=1.0, beta=0.9, absent="hold", r0=0.5)
+    assert config.car == CAROptions(r0=0.5)
+    assert config.method == "ce+maxnorm+car:alpha=1,beta=0.9,absent=hold"
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_the_same_value_by_word_and_by_flag_is_no_contradiction():
+    assert parse(["--regularizer", "car:alpha=1", "--car-alpha", "1"]).car_options.alpha == 1
+
+
+def test_the_word_may_come_from_a_recipe_and_the_rest_from_flags(write):
+    config = parse(["--config", write("regularizer: car:alpha=2\ncar: {prior: 1}\n"), "--car-gamma", "2"])
+    assert config.car_options == CAROptions(alpha=2.0, prior=1.0, gamma=2.0)
+
+
+def test_options_of_car_move_out_of_its_word():
+    config = Config(regularizer="car:alpha=2,beta=0.1+maxnorm:thresh=0.2").with_car(alpha=3.0)
+    assert config.regularizer == "car+maxnorm:thresh=0.2"
+    assert config.car == config.car_options == CAROptions(alpha=3.0, beta=0.1)
+
+
+def test_what_car_takes_is_written_once():
+    defaults = registry.options(registry.methods("regularizer")["car"])
+    assert defaults == dataclasses.asdict(CAROptions())
+    assert {f"car.{key}" for key in defaults} == {key for key in OPTIONS if key.startswith("car.")}
+    parameters = inspect.signature(CAR).parameters
+    assert {key: parameters[key].default for key in defaults} == defaults
 
 
 def test_step_epochs_count_only_for_steps():
@@ -102,6 +137,15 @@ def test_differences_name_what_changes_the_result():
         ("--car-beta 1", ["--car-beta", ">= 0 and < 1"]),
         ("--car-r0 0", ["--car-r0", "> 0"]),
         ("--car-alpha -1", ["--car-alpha", ">= 0"]),
+        ("--regularizer car:alpha=-1", ["car.alpha is -1", ">= 0"]),
+        ("--regularizer car:absent=keep", ["car.absent is 'keep'", "one of decay, hold"]),
+        (
+            "--regularizer car:alpah=1",
+            ["alpah of regularizer 'car'", "takes alpha=0.5, beta=0.5", "mean alpha?"],
+        ),
+        ("--regularizer car:alpha=big", ["alpha of regularizer 'car' is 'big'", "a number"]),
+        ("--regularizer car:alpha=1+car", ["names car more than once"]),
+        ("--regularizer car:beta=0.9 --car-beta 0.8", ["beta=0.9", "--car-beta", "0.8", "give it once"]),
         ("--seed 4294967296", ["--seed"]),
         ("--seed", ["--seed", "expected one argument"]),
         ("--regul car", ["--regul", "did you mean --regularizer?"]),
@@ -121,7 +165,7 @@ def test_differences_name_what_changes_the_result():
 )
 def test_bad_flags_are_named_with_the_fix(flags, words):
     with pytest.raises(InputError) as error:
-        parse(flags.split(), recipes=RECIPES)
+        parse(flags.split())
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -158,8 +202,10 @@ def test_python_callers_are_checked_too(values):
 
 
 def test_help_explains_every_option(capsys):
+    parser = Parser(epilog="examples: ...")
+    add_job(parser)
     with pytest.raises(SystemExit) as stop:
-        parse(["--help"], examples="examples: ...")
+        parser.parse_args(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--car-temperature" in text

@@ -18,10 +18,10 @@ from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
 from car_ext.models import classifier as models
 from car_ext.models import small
+from car_ext.recipes import RECIPES
 from car_ext.training.objective import Objective
 from car_ext.training.train import train
 
-RECIPES = Path(__file__).parents[2] / "train" / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
@@ -41,7 +41,7 @@ def merged(path: Path) -> dict:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_its_bases_and_then_itself(name):
-    config = parse(["--config", name, "--seed", "3"], recipes=RECIPES)
+    config = parse(["--config", name, "--seed", "3"])
     assert config == Config.from_dict({**merged(RECIPES / f"{name}.yaml"), "seed": 3})
 
 
@@ -62,7 +62,7 @@ def test_a_recipe_writes_only_what_differs(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_words_of_a_recipe_exist_and_fit_together(name):
     config = read_recipe(RECIPES / f"{name}.yaml")
-    assert config.model in small._LOCAL or timm.is_model(config.model)
+    assert config.model in small.NETWORKS or timm.is_model(config.model)
     registry.parse("sampler", config.sampler)
     counts = [50, 20, 10, 5]
     with torch.device("meta"):
@@ -144,6 +144,6 @@ def photos(tmp_path):
 def test_a_shortened_recipe_trains(photos, tmp_path, name, options):
     short = f"--imbalance-ratio 3 --epochs 2 --warmup-epochs 0 --batch-size 8 --workers 0 {options}".split()
     job = ["--config", name, "--data", str(photos), "--out", str(tmp_path / "run"), *short]
-    summary = train(parse(job, recipes=RECIPES), progress=False)
+    summary = train(parse(job), progress=False)
     assert summary["epochs"] == 2
     assert len(summary["per_class_accuracy"]) == 4

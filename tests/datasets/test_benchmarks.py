@@ -15,9 +15,10 @@ from pixels import agree
 
 from car_ext.cli.flags import parse
 from car_ext.config.config import Config
-from car_ext.datasets import DataOptions, LazyImages, cifar, load
+from car_ext.datasets import DataOptions, LazyImages, load
 from car_ext.datasets.benchmarks import BENCHMARKS, Benchmark
 from car_ext.datasets.lazy import ResizedImages
+from car_ext.datasets.sources import cifar
 from car_ext.errors import InputError
 from car_ext.training.train import train
 

@@ -12,7 +12,7 @@ from pixels import agree
 
 from car_ext.cli.flags import parse
 from car_ext.datasets import DataOptions, LazyImages, load
-from car_ext.datasets.list_file import read_list
+from car_ext.datasets.sources.list_file import read_list
 from car_ext.datasets.tree import FolderTree
 from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import evaluate

@@ -19,7 +19,7 @@ from car_ext.evaluation import evaluate
 from car_ext.evaluation.evaluate import default_batch_size, evaluate_all
 from car_ext.evaluation.score import score
 from car_ext.export import export_run
-from car_ext.metrics import summary as metrics
+from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
@@ -100,15 +100,16 @@ def test_counting_beside_the_model_counts_the_same():
     random = np.random.default_rng(0)
     batches = [(random.normal(size=(size, 4)), random.integers(0, 4, size)) for size in (5, 5, 3)]
     told = []
-    confusion, statistics, mistakes, calls = score(lambda images: 2 * images, batches, 4, told.append)
+    scoring, calls = score(lambda images: 2 * images, batches, 4, told.append)
     together, wrong = ScoreStatistics(4), Mistakes()
     for images, labels in batches:
         together.update(2 * images, labels)
         wrong.update(2 * images, labels)
-    assert statistics.summary() == together.summary()
-    assert mistakes.worth_showing(confusion).tolist() == wrong.worth_showing(confusion).tolist() != []
+    confusion = scoring.confusion
+    assert scoring.statistics.summary() == together.summary()
+    assert scoring.mistakes.worth_showing(confusion).tolist() == wrong.worth_showing(confusion).tolist() != []
     everything, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    assert (confusion == metrics.confusion_counts(everything.argmax(axis=1), labels, 4)).all()
+    assert (confusion == confusion_counts(everything.argmax(axis=1), labels, 4)).all()
     assert told == [images for images, _ in calls] == [5, 5, 3]
     for wrong in (0, 2):  # the last one's error must not be lost
         broken = [
@@ -137,7 +138,7 @@ def photos(tmp_path):
 def test_reading_ahead_gives_the_batches_of_training(photos, cache_bytes, batch_size, threads):
     split = datasets.load(photos, cache_bytes=cache_bytes).test
     ahead = list(read_ahead(split, 13, batch_size, threads))
-    expected = list(loader.test_loader(split, 13, batch_size, workers=0, pin_memory=False))
+    expected = list(loader.ordered_loader(split, 13, batch_size, workers=0, pin_memory=False))
     assert [len(images) for images, _ in ahead] == [len(images) for images, _ in expected]
     for (images, labels), (true_images, true_labels) in zip(ahead, expected, strict=True):
         np.testing.assert_array_equal(images, true_images)

@@ -17,15 +17,13 @@ from PIL import Image
 from car_ext import InputError, datasets, report
 from car_ext.config.config import Config
 from car_ext.datasets.decode import decode
-from car_ext.export import FILES, export_run, formats, predict, to_onnx
-from car_ext.export import onnx as onnx_export
-from car_ext.export.quantize import Calibration, training_images
+from car_ext.export import FORMATS, Calibration, export_run, onnx_writer, open_file, predict, to_onnx
+from car_ext.export.calibration import training_images
 from car_ext.report.monitoring.log import Log
 from car_ext.run.classifier import load_run
-from car_ext.runtimes import open_file
+from car_ext.runtimes import torch_file
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.runtimes.onnx_file import OnnxClassifier, check_external_data, working_providers
-from car_ext.runtimes.torch_file import TorchClassifier
 from car_ext.training.train import train
 
 ONNX = ("fp32", "fp16", "int8")
@@ -36,7 +34,7 @@ MONITOR = Path(__file__).parents[2] / "examples" / "monitor.py"
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "car"
     summary = train(Config(epochs=6, regularizer="car", out=str(out)), progress=False)
-    return out, summary, export_run(out, list(FILES))
+    return out, summary, export_run(out, list(FORMATS.known()))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def digits():
     return datasets.load("digits")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8", "torchscript", "pt2"])
 def test_every_format_gives_pytorchs_logits_and_says_what_it_is(name, run, digits):
     out, summary, paths = run
     model = open_file(paths[name])
@@ -110,11 +108,11 @@ def test_pytorchs_files_carry_the_same_description(name, file, run):
 def test_export_refuses_a_model_that_computes_something_else(error, shown, run, monkeypatch, tmp_path):
     out, _, _ = run
 
-    class Skewed(TorchClassifier):
+    class Skewed(torch_file.TorchClassifier):
         def __call__(self, images):
             return super().__call__(images) + error
 
-    monkeypatch.setattr(formats, "TorchClassifier", Skewed)
+    monkeypatch.setattr(torch_file, "TorchClassifier", Skewed)
     with pytest.raises(InputError, match=f"disagree by {shown}"):
         export_run(out, ["torchscript"], tmp_path)
     assert not list(tmp_path.iterdir())
@@ -127,7 +125,7 @@ def test_export_refuses_operators_outside_the_standard(tmp_path):
     opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("car_ext", 1)]
     foreign = ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets))
     with pytest.raises(InputError, match="car_ext::Confusion"):
-        onnx_export.save_described(foreign, tmp_path / "foreign.onnx", {})
+        onnx_writer.save_described(foreign, tmp_path / "foreign.onnx", {})
 
 
 @pytest.mark.parametrize(
@@ -213,7 +211,7 @@ def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, 
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(onnx_export, "LARGEST_WEIGHTS", 10_000)
+        patch.setattr(onnx_writer, "LARGEST_WEIGHTS", 10_000)
         large = export_run(out, ["fp32", "int8"], first)
     assert sorted(entry.name for entry in first.iterdir()) == [
         "model.int8.onnx",
@@ -231,7 +229,7 @@ def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, 
     for name in large:
         there = OnnxClassifier(second / large[name].name)(images)
         np.testing.assert_allclose(there, OnnxClassifier(paths[name])(images), atol=1e-5)
-    monkeypatch.setattr(formats, "save_float32", lambda run, draft: shutil.copy(paths["fp32"], draft))
+    monkeypatch.setattr(onnx_writer, "save_float32", lambda run, draft: shutil.copy(paths["fp32"], draft))
     to_onnx(out, second)  # a smaller one takes its place
     assert not (second / "model.onnx.data").exists()
 

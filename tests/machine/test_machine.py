@@ -23,8 +23,8 @@ def faults() -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc has the switch")
 def test_freed_memory_is_used_again_and_goes_back_at_the_end():
     with keep_freed_memory():
-        # A tensor's small objects first take the end of the block that was just freed, and the next tensor needs another
-        # place: until malloc has a few spare ones of their size, how many depends on what the process did before.
+        # A tensor's small objects first take the end of the block that was just freed, and the next tensor needs
+        # another place: until malloc has a few spare ones of their size, how many depends on the process's past.
         for _ in range(20):
             torch.ones(SIZE // 4)
         before = faults()

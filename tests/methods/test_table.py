@@ -14,8 +14,7 @@ from car_ext.cli.flags import parse
 from car_ext.config.config import Config
 from car_ext.datasets import load
 from car_ext.export import to_onnx
-from car_ext.methods import registry
-from car_ext.methods import table as field
+from car_ext.methods import registry, table
 from car_ext.methods.heads.nearest_mean import NearestClassMean
 from car_ext.run.classifier import load_run
 from car_ext.training.train import train
@@ -39,9 +38,7 @@ ONE_STAGE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "options", ONE_STAGE, ids=lambda options: "+".join(options.values()) if False else str(options)
-)
+@pytest.mark.parametrize("options", ONE_STAGE, ids=lambda options: "+".join(map(str, options.values())))
 def test_every_method_trains_and_resumes_to_the_same_bits(tmp_path, options):
     config = Config(epochs=2, batch_size=70, imbalance_ratio=20, out=str(tmp_path / "run"), **options)
     train(config, progress=False)
@@ -129,11 +126,17 @@ def test_what_cannot_be_is_said(first, tmp_path, flags, words):
 
 
 def test_the_document_lists_what_there_is():
-    assert DOCUMENT.read_text(encoding="utf-8").endswith(field.markdown()), (
+    assert DOCUMENT.read_text(encoding="utf-8").endswith(table.markdown()), (
         "docs/methods.md is behind the code; python -m car_ext methods --write docs/methods.md brings it up to date"
     )
 
 
+def test_the_tests_that_the_document_names_exist():
+    named = {*table.TESTS.values(), *table.CAR_TESTS.split(", ")}
+    assert all((DOCUMENT.parents[1] / name).is_file() for name in named)
+    assert set(table.TESTS) == set(table.FLAGS)
+
+
 def test_the_list_is_printed():
     done = subprocess.run([sys.executable, "-m", "car_ext", "methods"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for kind in field.FLAGS for name in names(kind))
+    assert all(name in done.stdout for kind in table.FLAGS for name in names(kind))

@@ -8,11 +8,11 @@ import pytest
 
 from car_ext.errors import InputError
 from car_ext.metrics import mistakes
+from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import EXAMPLE, Mistakes, confused_pairs
-from car_ext.metrics.summary import confusion_counts
 
 CLASSES = 6
 

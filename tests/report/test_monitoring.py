@@ -1,6 +1,7 @@
 """The page of a log over time: what it says, what it refuses, and a browser that opens it."""
 
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -196,6 +197,20 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["car_ext", "monitor", *map(str, bad)])
         with pytest.raises(InputError, match=words):
             __main__.main()
+
+
+def test_it_needs_neither_torch_nor_scipy_and_bokeh_only_to_draw(tmp_path):
+    log = written(swallowed(), tmp_path)
+    code = f"""if True:
+        import sys
+        sys.modules.update(dict.fromkeys(("scipy", "sklearn", "torch"), None))
+        from car_ext import report
+        assert "bokeh" not in sys.modules
+        report.write_monitoring({str(log)!r}, {str(tmp_path / "m.html")!r})
+        assert "bokeh" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert_self_contained(Parsed((tmp_path / "m.html").read_text(encoding="utf-8")))
 
 
 def test_a_browser_shows_it_and_asks_for_nothing(visit, tmp_path):

@@ -12,11 +12,12 @@ import pytest
 from pages import HOSTILE, Parsed, assert_self_contained
 
 from car_ext import InputError, __main__
+from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
-from car_ext.metrics.summary import confusion_counts, summarize
+from car_ext.metrics.summary import summarize
 from car_ext.report import Run, write
 from car_ext.report.order import clustered
 from car_ext.report.runs import arranged

@@ -10,6 +10,7 @@ import pytest
 from car_ext import InputError
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
+from car_ext.recipes import METHODS
 from car_ext.studies.comparison import compare, read_methods, with_and_without
 from car_ext.studies.picture import draw
 from car_ext.studies.table import markdown, table, worst_first
@@ -98,7 +99,7 @@ def test_bad_files_of_methods_are_refused(tmp_path, content, words):
 
 
 def test_the_file_of_the_field_names_what_there_is(tmp_path):
-    methods = read_methods("field", Path(__file__).parents[2] / "train" / "methods")
+    methods = read_methods("field", METHODS)
     for name, options in methods.items():
         if "stage2" not in options:
             Config().with_options(options, name)

@@ -1,21 +1,22 @@
 """A sweep goes on after any interruption to the same table, and says what its scores are of."""
 
-import fcntl
 import importlib.util
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.datasets import load
 from car_ext.errors import InputError
+from car_ext.metrics.vocabulary import epoch_keys
 from car_ext.priors import spectral_weights
+from car_ext.recipes import SWEEPS
 from car_ext.studies.space import Range, Space
 
 optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
@@ -24,7 +25,7 @@ import sqlalchemy  # noqa: E402
 
 from car_ext.studies import sweep as module  # noqa: E402
 from car_ext.studies import table, trials  # noqa: E402
-from car_ext.studies.sweep import SCORES, markdown, sweep  # noqa: E402
+from car_ext.studies.sweep import markdown, sweep  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "train"
 JOB = Config(epochs=2, batch_size=128)
@@ -63,10 +64,10 @@ def fake(score, calls=None):
         if calls is not None:
             calls.append(config)
         for epoch in range(1, config.epochs + 1):
-            row = {"epoch": epoch} | dict.fromkeys(SCORES.values(), score(config, epoch))
+            row = {"epoch": epoch} | dict.fromkeys(epoch_keys().values(), score(config, epoch))
             if after_epoch:
                 after_epoch(row)
-        keys = {*table.SCORES, *SCORES}
+        keys = {*(score.key for score in table.compared()), *epoch_keys()}
         return dict.fromkeys(keys, score(config, config.epochs)) | {"data": "digits"}
 
     return train
@@ -173,7 +174,7 @@ def test_failed_trials_are_told_with_their_reason(space, tmp_path, monkeypatch):
 
 
 def test_the_ablation_keeps_the_strength(tmp_path, monkeypatch):
-    ablation, jobs = Space.read("car_ablation", TRAIN / "sweeps"), []
+    ablation, jobs = Space.read("car_ablation", SWEEPS), []
     monkeypatch.setattr(module, "train", fake(lambda config, epoch: 0.5, jobs))
     table = run(ablation, tmp_path / "out", Config(car=CAROptions(alpha=2.0)), seeds=[0])
     assert len(table["trials"]) == len(ablation.cases) == len(jobs)
@@ -191,13 +192,22 @@ def test_the_ablation_keeps_the_strength(tmp_path, monkeypatch):
     assert flat.max() / flat.min() < 1 + 1e-6
 
 
+def test_the_strength_is_kept_where_the_word_says_it(tmp_path, monkeypatch):
+    space, jobs = Space({"car.r0": [0.2, 0.8]}, {}, matched_strength=True), []
+    monkeypatch.setattr(module, "train", fake(lambda config, epoch: 0.5, jobs))
+    run(space, tmp_path / "out", Config(regularizer="car:alpha=2"), seeds=[0])
+    counts = load("digits").class_counts
+    strengths = [job.car.alpha * spectral_weights(counts, job.car.r0).mean() for job in jobs]
+    assert strengths == pytest.approx([2.0 * spectral_weights(counts, 0.2).mean()] * 2, rel=1e-5)
+    assert [job.regularizer for job in jobs] == ["car", "car"]
+
+
 def test_two_processes_never_train_the_same_run_at_once(tmp_path):
-    with trials._alone(tmp_path / "run"):
-        other = os.open(tmp_path / "run", os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(other)
+    other = FileLock(tmp_path / ".run.lock", timeout=0)
+    with trials.alone(tmp_path / "run"), pytest.raises(Timeout):
+        other.acquire()
+    other.acquire()
+    other.release()
 
 
 def test_held_out_images_are_said_to_be_scored(space, tmp_path):

@@ -32,6 +32,15 @@ def test_the_parts_add_up():
     torch.testing.assert_close(loss, base + 0.7 * sigma + 0.15 * head.weight.square().sum())
 
 
+def test_the_word_of_car_wins_over_what_the_job_says():
+    logits, targets, features, head = batch()
+    objective = Objective("ce", "maxnorm+car:alpha=0.7,variant=reference-code", COUNTS, {"alpha": 0.5, "r0": 0.3})
+    car = CAR(COUNTS, alpha=0.7, r0=0.3, variant="reference-code")
+    assert objective.car.extra_repr() == car.extra_repr()
+    assert len(objective.on_weight) == 1
+    torch.testing.assert_close(0.7 * objective(logits, targets, features, head).sigma, car(logits, targets))
+
+
 def test_a_mixed_image_is_two_weighted_images():
     logits, targets, features, head = batch()
     both = mixed(targets)

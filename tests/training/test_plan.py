@@ -22,7 +22,7 @@ TRAIN = Path(__file__).parents[2] / "train"
 
 
 def recipe(name: str, *flags: str) -> Config:
-    return parse(["--config", name, *flags], recipes=TRAIN / "recipes")
+    return parse(["--config", name, *flags])
 
 
 def on_meta(name: str, image_size: int, channels: int, **options):

@@ -35,7 +35,7 @@ def dropout_net(channels: int) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5))
 
 
-small._LOCAL["dropout_net"] = dropout_net  # both in the test and in the process that dies
+small.NETWORKS["dropout_net"] = dropout_net  # both in the test and in the process that dies
 
 JOBS = {
     "adamw-car": Config(
@@ -281,7 +281,7 @@ def test_an_image_drawn_again_is_augmented_anew():
 
 def test_evaluation_sees_the_centre_in_order():
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    batches = list(loader.test_loader(Split(images, np.arange(5)), 4, 2, 0, pin_memory=False))
+    batches = list(loader.ordered_loader(Split(images, np.arange(5)), 4, 2, 0, pin_memory=False))
     assert torch.equal(torch.cat([x for x, _ in batches]), torch.from_numpy(images[:, 2:6, 2:6]))
     assert torch.cat([y for _, y in batches]).tolist() == list(range(5))
 

@@ -8,7 +8,7 @@ def clipped_box(
 ) -> tuple[slice, slice]:
     """Rows and columns of a box about a pixel drawn uniformly from the image, cut off at the image's border.
 
-    The box reaches ``box_height // 2`` rows up from the pixel and as many down, likewise in width: an odd side loses
+    The box reaches `box_height // 2` rows up from the pixel and as many down, likewise in width: an odd side loses
     one pixel, as in the published code of both Cutout and CutMix.
 
     Args:

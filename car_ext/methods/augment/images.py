@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from car_ext.errors import InputError
 from car_ext.methods.augment.boxes import clipped_box
@@ -16,18 +15,18 @@ AUGMENTATIONS = ("none", *_BASES, *(f"{base}+cutout" for base in _BASES))
 
 
 def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor] | None:
-    """The augmentation of a uint8 image (C, H, W), which comes out ``image_size`` square; None for ``none``.
+    """The augmentation of a uint8 image (C, H, W), which comes out `image_size` square; None for `none`.
 
-    - ``crop``: a crop after padding an eighth of the side with black; ``crop-flip``: mirrored half the time, too.
-    - ``rrc``: a resized crop of at least 80 % of the area, mirrored half the time.
-    - ``autoaugment``: ``crop-flip``, then the policy found on CIFAR-10 (Cubuk et al., CVPR 2019).
-    - ``randaugment``: ``crop-flip`` up to 96 pixels, else ``rrc``, then 2 random operations at magnitude 10 of 10
+    - `crop`: a crop after padding an eighth of the side with black; `crop-flip`: mirrored half the time, too.
+    - `rrc`: a resized crop of at least 80 % of the area, mirrored half the time.
+    - `autoaugment`: `crop-flip`, then the policy found on CIFAR-10 (Cubuk et al., CVPR 2019).
+    - `randaugment`: `crop-flip` up to 96 pixels, else `rrc`, then 2 random operations at magnitude 10 of 10
       (Cubuk et al., NeurIPS 2020). "m10" in long-tailed recipes is timm's scale, which ends at 10; there each
       operation is also left out half the time and its magnitude jittered, here neither.
-    - ``simclr``: for views to contrast, resized crops of at least 20 % of the area, mirrored half the time; four times
+    - `simclr`: for views to contrast, resized crops of at least 20 % of the area, mirrored half the time; four times
       in five other brightness, contrast, saturation and hue, one in five grey, every other time blurred by a Gaussian
       of 0.1 to 2 pixels (Chen et al., ICML 2020; strengths as in MoCo v2, Chen et al., 2020).
-    - ``+cutout`` behind any of them: then a black square, see :class:`Cutout`.
+    - `+cutout` behind any of them: then a black square, see `Cutout`.
 
     What moves into the image at its border is grey (128). Draws come from torch's default generator.
 
@@ -36,6 +35,8 @@ def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor]
     """
     if name not in AUGMENTATIONS:
         raise InputError(f"augmentation {name!r} is not known; there are {', '.join(AUGMENTATIONS)}.")
+    from torchvision.transforms import v2  # takes seconds, and a job without augmentation does without it
+
     base, _, cutout = name.partition("+")
     crop = v2.RandomCrop(image_size, padding=image_size // 8)
     flip = v2.RandomHorizontalFlip()
@@ -76,7 +77,8 @@ class Cutout(torch.nn.Module):
         self.side = side
 
     def forward(self, image: Tensor) -> Tensor:
-        rows, columns = clipped_box(*image.shape[-2:], self.side, self.side)
+        height, width = image.shape[-2:]
+        rows, columns = clipped_box(height, width, self.side, self.side)
         image = image.clone()
         image[..., rows, columns] = 0
         return image

@@ -1,6 +1,5 @@
 """Mixing a batch of images, and its labels, with another or with itself in another order."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from car_ext.errors import InputError
 from car_ext.methods.augment.boxes import clipped_box
 from car_ext.methods.registry import build, register
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
+from car_ext.values import check
 
 
 class Mixed(NamedTuple):
-    """A mixed batch: image i counts as class ``targets[i]`` with weight ``lam[i]``, as its partner's with the rest.
+    """A mixed batch: image i counts as class `targets[i]` with weight `lam[i]`, as its partner's with the rest.
 
-    Its loss is ``lam * L(logits, targets) + (1 - lam) * L(logits, partner_targets)`` sample by sample: lam differs
+    Its loss is `lam * L(logits, targets) + (1 - lam) * L(logits, partner_targets)` sample by sample: lam differs
     between samples, so a batch mean must not be taken before.
     """
 
@@ -32,11 +31,11 @@ class Mixed(NamedTuple):
         return self.lam[:, None] * own + (1 - self.lam[:, None]) * partner
 
 
-def build_mix(spec: str, class_counts: Sequence[int]) -> "Mix":
-    """A mix by name, such as ``mixup:alpha=0.2`` or ``cmo``.
+def build_mix(spec: str, class_counts: PerClass) -> "Mix":
+    """A mix by name, such as `mixup:alpha=0.2` or `cmo`.
 
     Args:
-        spec: ``NAME[:option=value,...]``.
+        spec: `NAME[:option=value,...]`.
         class_counts: (K,) training images of each class.
 
     Raises:
@@ -46,22 +45,22 @@ def build_mix(spec: str, class_counts: Sequence[int]) -> "Mix":
 
 
 class Mix:
-    """Base of all mixes: a batch is mixed with probability ``prob``, at one ratio l ~ Beta(alpha, alpha).
+    """Base of all mixes: a batch is mixed with probability `prob`, at one ratio l ~ Beta(alpha, alpha).
 
-    ``partner_sampler`` is the sampler (see `car_ext.samplers`) that the partner batch comes from; where it is None,
-    the partner is the batch itself in another order.
+    `partner_sampler` is the sampler (see `car_ext.methods.samplers`) that the partner batch comes from; where it is
+    None, the partner is the batch itself in another order.
     """
 
     partner_sampler: str | None = None
 
-    def __init__(self, class_counts: Sequence[int], *, alpha: float = 1.0, prob: float = 1.0) -> None:
+    def __init__(self, class_counts: PerClass, *, alpha: float = 1.0, prob: float = 1.0) -> None:
         self.class_counts = torch.from_numpy(check_class_counts(class_counts))
-        _check("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
-        _check("prob", prob, 0 <= prob <= 1, "a probability, from 0 to 1")
+        check("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
+        check("prob", prob, 0 <= prob <= 1, "a probability, from 0 to 1")
         self.alpha, self.prob = alpha, prob
 
     def active(self, epoch: int, epochs: int) -> bool:
-        """Whether ``epoch``, from 1 to ``epochs``, is mixed at all; a partner batch is needed only then."""
+        """Whether `epoch`, from 1 to `epochs`, is mixed at all; a partner batch is needed only then."""
         return True
 
     def __call__(
@@ -105,7 +104,7 @@ class Mix:
     def _combine(
         self, images: Tensor, partners: Tensor, ratio: float, generator: torch.Generator
     ) -> tuple[Tensor, float]:
-        """The mixed images, and the part of them that is ``images``."""
+        """The mixed images, and the part of them that is `images`."""
         raise NotImplementedError
 
     def _label_weights(self, targets: Tensor, partner_targets: Tensor, ratio: float) -> Tensor:
@@ -147,7 +146,7 @@ class Remix(Mixup):
 
     def __init__(
         self,
-        class_counts: Sequence[int],
+        class_counts: PerClass,
         *,
         alpha: float = 1.0,
         prob: float = 1.0,
@@ -155,8 +154,8 @@ class Remix(Mixup):
         tau: float = 0.5,
     ) -> None:
         super().__init__(class_counts, alpha=alpha, prob=prob)
-        _check("kappa", kappa, 1 <= kappa < float("inf"), "a number of at least 1")
-        _check("tau", tau, 0 <= tau <= 1, "a number from 0 to 1")
+        check("kappa", kappa, 1 <= kappa < float("inf"), "a number of at least 1")
+        check("tau", tau, 0 <= tau <= 1, "a number from 0 to 1")
         self.kappa, self.tau = kappa, tau
 
     def _label_weights(self, targets: Tensor, partner_targets: Tensor, ratio: float) -> Tensor:
@@ -180,7 +179,7 @@ class Remix(Mixup):
 class CutMix(Mix):
     """A box of the partner pasted into the image, about a uniform centre and cut off at the border; dtype kept."""
 
-    def __init__(self, class_counts: Sequence[int], *, alpha: float = 1.0, prob: float = 0.5) -> None:
+    def __init__(self, class_counts: PerClass, *, alpha: float = 1.0, prob: float = 0.5) -> None:
         super().__init__(class_counts, alpha=alpha, prob=prob)
 
     def _combine(
@@ -226,11 +225,6 @@ class CMO(ConCutMix):
 
     def active(self, epoch: int, epochs: int) -> bool:
         return 3 < epoch - 1 < epochs - 3
-
-
-def _check(name: str, value: float, valid: bool, domain: str) -> None:
-    if not valid:
-        raise InputError(f"{name} of the mix is {value:g}: give {domain}")
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:

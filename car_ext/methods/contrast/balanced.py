@@ -1,21 +1,21 @@
 """Balanced contrastive learning: every class has one voice in the denominator, and a prototype in every batch."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from car_ext.methods.augment.mix import Mixed
 from car_ext.methods.contrast.base import Contrast, contrastive_loss, projection
+from car_ext.methods.heads.base import weight_of
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
 def balanced_contrastive(views: Tensor, prototypes: Tensor, targets: Tensor, temperature: float = 0.1) -> Tensor:
     """Balanced contrastive loss, the mean over all views as anchors.
 
-    ``-1/|P| sum_{p in P} log( e^(z.z_p/t) / sum_c mean_{k of class c} e^(z.z_k/t) )``: P is everything of the anchor's
+    `-1/|P| sum_{p in P} log( e^(z.z_p/t) / sum_c mean_{k of class c} e^(z.z_k/t) )`: P is everything of the anchor's
     class, c runs over all K classes, k over the views and the prototype of a class; the anchor itself is in neither.
     Source: Zhu et al., Balanced Contrastive Learning for Long-Tailed Visual Recognition, CVPR 2022.
 
@@ -67,7 +67,7 @@ class BalancedContrast(Contrast):
 
     def __init__(
         self,
-        class_counts: Sequence[int],
+        class_counts: PerClass,
         in_features: int,
         *_: object,
         alpha: float = 2.0,
@@ -90,7 +90,7 @@ class BalancedContrast(Contrast):
         self, logits: Tensor, targets: Tensor | Mixed, labels: Tensor, features: Tensor, views: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(features.device.type, enabled=False):
-            rows = torch.cat([features[None], views]).flatten(0, 1).to(self.projection[0].weight.dtype)
+            rows = torch.cat([features[None], views]).flatten(0, 1).to(weight_of(self.projection[0]).dtype)
             own, *others = self.projection(rows).unflatten(0, (1 + len(views), len(features)))
             prototypes = self.prototype_projection(weight)
             classes = targets.targets if isinstance(targets, Mixed) else targets

@@ -1,9 +1,24 @@
 """What every contrastive method is: a term that compares views of the batch, with networks of its own."""
 
+from typing import Protocol, Self
+
 import torch
 from torch import Tensor, nn
 
 from car_ext.methods.augment.mix import Mix, Mixed
+
+
+class Network(Protocol):
+    """What a contrast asks of a classifier, which is a module such as `car_ext.models.Classifier`."""
+
+    backbone: nn.Module
+    head: nn.Module
+
+    def features(self, images: Tensor) -> Tensor: ...
+
+    def train(self, mode: bool = True) -> Self: ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
 
 
 class Contrast(nn.Module):
@@ -14,7 +29,7 @@ class Contrast(nn.Module):
         term, labels = contrast(logits, targets, targets, features, others, model.head.weight)
         loss = contrast.base_weight * F.cross_entropy(logits, labels) + term
 
-    ``views`` is how many augmented views each image needs beside the one that is classified, ``base_weight`` what the
+    `views` is how many augmented views each image needs beside the one that is classified, `base_weight` what the
     classification loss is multiplied by: 0 where the term contains one.
     """
 
@@ -22,12 +37,16 @@ class Contrast(nn.Module):
     base_weight = 1.0
 
     def check(self, mix: Mix | None) -> None:
-        """Raise :class:`InputError` if this cannot train on batches that ``mix`` made; None: on unmixed ones."""
+        """Refuse to train on batches that `mix` made; None: on unmixed ones.
+
+        Raises:
+            InputError: this cannot train on them.
+        """
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Told before each epoch, from 1 to ``epochs``; a method with a schedule acts on it."""
+        """Told before each epoch, from 1 to `epochs`; a method with a schedule acts on it."""
 
-    def encode(self, model: nn.Module, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, model: Network, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, D) of images (N, H, W, C) and (V, N, D) of their views (N, V, H, W, C).
 
         All from one forward pass, so that batch normalisation sees them together.
@@ -62,7 +81,7 @@ def projection(in_features: int, hidden: int, dim: int) -> nn.Sequential:
 
 
 def contrastive_loss(scores: Tensor, positives: Tensor, log_weights: Tensor) -> Tensor:
-    """``-sum_p w_p (s_p - log sum_k e^(s_k + b_k)) / sum_p w_p`` of every anchor.
+    """`-sum_p w_p (s_p - log sum_k e^(s_k + b_k)) / sum_p w_p` of every anchor.
 
     Args:
         scores: (N, M), s: each anchor against everything it is compared with.

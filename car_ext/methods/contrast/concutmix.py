@@ -1,7 +1,5 @@
 """ConCutMix: balanced contrastive learning whose projections also say what a mixed image looks like."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -10,7 +8,7 @@ from car_ext.methods.augment.mix import Mix, Mixed
 from car_ext.methods.contrast.balanced import BalancedContrast
 from car_ext.methods.contrast.semantic import semantic_targets
 from car_ext.methods.registry import register
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
 from car_ext.values import check
 
 
@@ -28,19 +26,19 @@ class ConCutMix(BalancedContrast):
     """Balanced contrastive learning, and semantically consistent labels (`semantic_targets`) of the mixed images.
 
     The contrast is between unmixed views. Labels change once the projections mean something: in epochs e from 1 on
-    with ``e - 1 > warm_epochs``.
+    with `e - 1 > warm_epochs`.
 
     Args:
         topk: classes that share a label; None: 3 of 10 classes as on CIFAR10-LT, up to 30 as on the larger sets.
         omega: scale of the share, not negative; None: K / 1275, which is 2/255, 20/255, 200/255 and 1628/255 of the
             published CIFAR10-LT, CIFAR100-LT, ImageNet-LT and iNaturalist runs.
         warm_epochs: not negative; below 1 a share of all epochs. Published: 100 of 200, 160 of 400.
-        The others as :class:`BalancedContrast`.
+        The others as `BalancedContrast`.
     """
 
     def __init__(
         self,
-        class_counts: Sequence[int],
+        class_counts: PerClass,
         in_features: int,
         *_: object,
         alpha: float = 2.0,
@@ -52,8 +50,9 @@ class ConCutMix(BalancedContrast):
         omega: float | None = None,
         warm_epochs: float = 0.5,
     ) -> None:
-        options = {"alpha": alpha, "beta": beta, "temperature": temperature, "hidden": hidden, "dim": dim}
-        super().__init__(class_counts, in_features, **options)
+        super().__init__(
+            class_counts, in_features, alpha=alpha, beta=beta, temperature=temperature, hidden=hidden, dim=dim
+        )
         self.class_counts = check_class_counts(class_counts).tolist()
         classes = len(self.class_counts)
         self.topk = min(max(3 * classes // 10, 1), 30) if topk is None else topk

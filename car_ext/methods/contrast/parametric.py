@@ -1,7 +1,7 @@
 """Parametric contrastive learning: classifier, batch and a queue of earlier images in one softmax."""
 
 import copy
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from car_ext.errors import InputError
 from car_ext.methods.augment.mix import Mix, Mixed
-from car_ext.methods.contrast.base import Contrast, contrastive_loss, projection
+from car_ext.methods.contrast.base import Contrast, Network, contrastive_loss, projection
 from car_ext.methods.registry import register
-from car_ext.priors import relative_frequencies
+from car_ext.priors import PerClass, relative_frequencies
 from car_ext.values import check
 
 EMPTY = -1  # class of a place in the queue that has not been filled
@@ -30,7 +30,7 @@ def parametric_contrastive(
 ) -> Tensor:
     """Parametric contrastive loss, the mean over the queries.
 
-    ``-sum_p w_p log( e^(s_p) / sum_k e^(s_k) ) / sum_p w_p``: p and k run over the K classes and all queries and keys
+    `-sum_p w_p log( e^(s_p) / sum_k e^(s_k) ) / sum_p w_p`: p and k run over the K classes and all queries and keys
     but the anchor; s is the logit of a class, q.k/t of a query or key; w is beta for the anchor's class, alpha for
     queries and keys of that class, 0 for others.
     Source: Cui et al., Parametric Contrastive Learning, ICCV 2021; the division by sum w is that of the published code.
@@ -89,14 +89,18 @@ class ParametricContrast(Contrast):
         dim: F, of what the projection heads give.
     """
 
+    log_priors: Tensor
+    queue: Tensor
+    queue_targets: Tensor
+
     views = 1
     base_weight = 0.0
 
     def __init__(
         self,
-        class_counts: Sequence[int],
+        class_counts: PerClass,
         in_features: int,
-        model: nn.Module,
+        model: Network,
         *,
         alpha: float = 0.02,
         beta: float = 1.0,
@@ -128,7 +132,7 @@ class ParametricContrast(Contrast):
         if mix is not None:
             raise InputError("--contrast paco needs images of one class; leave --mix out, or use --contrast concutmix.")
 
-    def encode(self, model: nn.Module, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, model: Network, images: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """As the base, but the view (V = 1) through the copy, which first takes a step towards the model."""
         followers = [*self.key_network.backbone.parameters(), *self.key_projection.parameters()]
         self._average(followers, [*model.backbone.parameters(), *self.projection.parameters()], None)
@@ -139,13 +143,14 @@ class ParametricContrast(Contrast):
     def forward(
         self, logits: Tensor, targets: Tensor | Mixed, labels: Tensor, features: Tensor, views: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
+        own: Any = targets  # a class an image: `check` refuses a mix
         with torch.autocast(features.device.type, enabled=False):
             queries = F.normalize(self.projection(features.to(self.queue.dtype)), dim=1)
             with torch.no_grad():
                 keys = F.normalize(self.key_projection(views[0].to(self.queue.dtype)), dim=1)
-            every_key, every_target = torch.cat([self.queue, keys]), torch.cat([self.queue_targets, targets])
+            every_key, every_target = torch.cat([self.queue, keys]), torch.cat([self.queue_targets, own])
             centres = logits.to(self.queue.dtype) + self.log_priors
             options = self.alpha, self.beta, self.temperature
-            term = parametric_contrastive(centres, queries, every_key, targets, every_target, *options)
-        self.queue, self.queue_targets = every_key[len(targets) :], every_target[len(targets) :]
+            term = parametric_contrastive(centres, queries, every_key, own, every_target, *options)
+        self.queue, self.queue_targets = every_key[len(own) :], every_target[len(own) :]
         return term, labels

@@ -1,12 +1,10 @@
 """Labels of a mixed image that also say what it looks like."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from car_ext.errors import InputError
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
 
 
 @torch.no_grad()
@@ -14,13 +12,13 @@ def semantic_targets(
     features_mix: Tensor,
     prototypes: Tensor,
     targets: Tensor,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     topk: int,
     omega_scale: float,
 ) -> Tensor:
-    """Semantically consistent labels of ConCutMix: ``omega q + (1 - omega) T``, without gradient.
+    """Semantically consistent labels of ConCutMix: `omega q + (1 - omega) T`, without gradient.
 
-    q_k ~ 1 / |f - p_k|_2 for the ``topk`` nearest prototypes, 0 for the others, sum 1;
+    q_k ~ 1 / |f - p_k|_2 for the `topk` nearest prototypes, 0 for the others, sum 1;
     omega = omega_scale * log(sum_k n_k T_k) / sum_k log n_k.
     Source: Pan et al., ConCutMix, IEEE TIP 2024, and the authors' published code. That omega is small: at most 1.3e-3
     with the published omega_scale on CIFAR100-LT.
@@ -36,7 +34,7 @@ def semantic_targets(
         omega_scale: 20 / 255 on CIFAR100-LT, 2 / 255 on CIFAR10-LT.
 
     Returns:
-        (B, K) of the dtype of ``targets``, each row of sum 1.
+        (B, K) of the dtype of `targets`, each row of sum 1.
 
     Raises:
         InputError: prototypes, targets and class_counts that disagree about K, or topk outside 1 .. K.

@@ -1,10 +1,17 @@
 """Heads on top of a finished one."""
 
 import copy
+from typing import Any
 
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
+
+
+def weight_of(head: nn.Module) -> Tensor:
+    """The weight (K, D) of a head, a row a class."""
+    weight: Any = head.weight  # to a type checker it could be a module
+    return weight
 
 
 class _OnFinished(nn.Module):
@@ -21,7 +28,7 @@ class _OnFinished(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return self.head.weight
+        return weight_of(self.head)
 
 
 def _finished(init: nn.Module | None, name: str) -> nn.Module:

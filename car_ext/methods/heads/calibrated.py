@@ -1,20 +1,18 @@
 """Heads that calibrate a finished one: LWS and DisAlign."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from car_ext.methods.heads.base import _OnFinished
 from car_ext.methods.registry import register
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.methods.sources import DECOUPLING
+from car_ext.priors import PerClass
 
 
 @register(
     "head",
     "lws",
     title="Learnable weight scaling (LWS)",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="s_c (w_c . x + b_c), only s learns, from 1",
     published="ImageNet-LT, ResNeXt-50: 49.9",
 )
@@ -22,7 +20,7 @@ class LearnableWeightScaling(_OnFinished):
     """A frozen head and one learnable factor a class."""
 
     def __init__(
-        self, in_features: int, num_classes: int, class_counts: Sequence[int], init: nn.Module | None = None
+        self, in_features: int, num_classes: int, class_counts: PerClass, init: nn.Module | None = None
     ) -> None:
         super().__init__(init, "lws")
         self.scale = nn.Parameter(self.weight.new_ones(num_classes))
@@ -44,7 +42,7 @@ class DisAlign(_OnFinished):
     """A frozen head, calibrated by a factor and an offset a class where a learnt confidence in the feature is high."""
 
     def __init__(
-        self, in_features: int, num_classes: int, class_counts: Sequence[int], init: nn.Module | None = None
+        self, in_features: int, num_classes: int, class_counts: PerClass, init: nn.Module | None = None
     ) -> None:
         super().__init__(init, "disalign")
         self.scale = nn.Parameter(self.weight.new_ones(num_classes))

@@ -17,7 +17,7 @@ from car_ext.methods.registry import register
     published="retrained on a ResNet-34, CIFAR100-LT (imbalance ratio 100): 52.20",
 )
 class Cosine(nn.Module):
-    """``scale`` times the cosine between feature and class vector; no bias. Class vectors begin with norm one."""
+    """`scale` times the cosine between feature and class vector; no bias. Class vectors begin with norm one."""
 
     def __init__(self, in_features: int, num_classes: int, *_: object, scale: float = 30.0) -> None:
         super().__init__()

@@ -7,24 +7,25 @@ from torch import Tensor, nn
 from car_ext.errors import InputError
 from car_ext.methods.heads.cosine import _cosine
 from car_ext.methods.registry import register
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.methods.sources import DECOUPLING
 
 
 @register(
     "head",
     "ncm",
     title="Nearest class mean (NCM)",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="cos(x, m_c), or -|x - m_c|^2",
     published="ImageNet-LT, ResNeXt-50: 47.3",
 )
 class NearestClassMean(nn.Module):
-    """Logits that are largest for the class whose mean feature is nearest. ``weight`` is the means, NaN until `fit`.
+    """Logits that are largest for the class whose mean feature is nearest. `weight` is the means, NaN until `fit`.
 
-    ``metric``: "cosine", or "l2": then the logits are -|x - m_c|^2 + |x|^2; what was added is the same for every
+    `metric`: "cosine", or "l2": then the logits are -|x - m_c|^2 + |x|^2; what was added is the same for every
     class, so that neither softmax nor argmax sees it.
     """
+
+    weight: Tensor
 
     def __init__(self, in_features: int, num_classes: int, *_: object, metric: str = "cosine") -> None:
         super().__init__()

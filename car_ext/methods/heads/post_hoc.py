@@ -1,21 +1,21 @@
 """Corrections of a finished head without training: tau-normalisation and logit adjustment."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
-from car_ext.methods.heads.base import _finished, _OnFinished
+from car_ext.methods.heads.base import _finished, _OnFinished, weight_of
 from car_ext.methods.registry import register
-from car_ext.priors import relative_frequencies
-
-_DECOUPLING = "Kang et al., ICLR 2020"
+from car_ext.methods.sources import DECOUPLING
+from car_ext.priors import PerClass, relative_frequencies
+from car_ext.values import check
 
 
 class _Shifted(_OnFinished):
     """A frozen head less a constant a class."""
+
+    shift: Tensor
 
     def __init__(self, init: nn.Module, shift: Tensor) -> None:
         super().__init__(init, "logit_adjusted")
@@ -25,8 +25,8 @@ class _Shifted(_OnFinished):
         return self.head(features) - self.shift
 
 
-def tau_normalized(head: nn.Linear, tau: float = 1.0, drop_bias: bool = True) -> nn.Linear:
-    """A linear head whose class vectors are ``w_c / |w_c|^tau``, without training.
+def tau_normalized(head: nn.Module, tau: float = 1.0, drop_bias: bool = True) -> nn.Linear:
+    """A linear head whose class vectors are `w_c / |w_c|^tau`, without training.
 
     Source: Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020.
 
@@ -40,13 +40,13 @@ def tau_normalized(head: nn.Linear, tau: float = 1.0, drop_bias: bool = True) ->
     """
     if not isinstance(head, nn.Linear):
         raise InputError(f"tau_norm is for a linear head, not for {type(head).__name__}: train one first")
-    _check_tau(tau, "tau_norm")
+    check("tau of head 'tau_norm'", tau, abs(tau) < float("inf"), "finite")
     norms = head.weight.detach().norm(dim=1, keepdim=True).clamp_min(1e-12)
     return _frozen_linear(head.weight / norms**tau, None if drop_bias else head.bias)
 
 
-def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.0) -> nn.Module:
-    """A head whose logits are those of ``head`` less ``tau * log pi_c``, pi the training frequencies; no training.
+def logit_adjusted(head: nn.Module, class_counts: PerClass, tau: float = 1.0) -> nn.Module:
+    """A head whose logits are those of `head` less `tau * log pi_c`, pi the training frequencies; no training.
 
     Source: Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, section 4.1. For a head trained with
     plain cross-entropy: one trained with a logit-adjusted loss has it already.
@@ -57,15 +57,16 @@ def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.
         tau: 1 by default; chosen on held-out images where there are any.
 
     Returns:
-        An ``nn.Linear`` for an ``nn.Linear``, with the adjustment in its bias.
+        An `nn.Linear` for an `nn.Linear`, with the adjustment in its bias.
 
     Raises:
         InputError: class_counts that are not counts or not K, or a tau that is not finite.
     """
-    _check_tau(tau, "logit_adjusted")
-    shift = tau * torch.from_numpy(np.log(relative_frequencies(class_counts))).to(head.weight)
-    if len(shift) != len(head.weight):
-        raise InputError(f"class_counts has {len(shift)} entries for a head of {len(head.weight)} classes")
+    check("tau of head 'logit_adjusted'", tau, abs(tau) < float("inf"), "finite")
+    weight = weight_of(head)
+    shift = tau * torch.from_numpy(np.log(relative_frequencies(class_counts))).to(weight)
+    if len(shift) != len(weight):
+        raise InputError(f"class_counts has {len(shift)} entries for a head of {len(weight)} classes")
     if not isinstance(head, nn.Linear):
         return _Shifted(head, shift)
     return _frozen_linear(head.weight, -shift if head.bias is None else head.bias - shift)
@@ -75,14 +76,14 @@ def logit_adjusted(head: nn.Module, class_counts: Sequence[int], tau: float = 1.
     "head",
     "tau_norm",
     title="tau-normalised classifier",
-    source=_DECOUPLING,
+    source=DECOUPLING,
     formula="w_c . x / |w_c|^tau; no training",
     published="ImageNet-LT, ResNeXt-50: 49.4",
 )
 def _tau_norm(
     in_features: int,
     num_classes: int,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     init: nn.Module | None = None,
     *,
     tau: float = 1.0,
@@ -102,17 +103,12 @@ def _tau_norm(
 def _logit_adjusted(
     in_features: int,
     num_classes: int,
-    class_counts: Sequence[int],
+    class_counts: PerClass,
     init: nn.Module | None = None,
     *,
     tau: float = 1.0,
 ) -> nn.Module:
     return logit_adjusted(_finished(init, "logit_adjusted"), class_counts, tau)
-
-
-def _check_tau(tau: float, name: str) -> None:
-    if not abs(tau) < float("inf"):
-        raise InputError(f"tau of head {name!r} is {tau}: give a finite number")
 
 
 @torch.no_grad()

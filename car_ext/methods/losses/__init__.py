@@ -1,58 +1,39 @@
-"""Losses of the long-tailed field, by name: ``build_loss("ldam:scale=30+drw", class_counts)``."""
+"""Losses of the long-tailed field, by name: `build_loss("ldam:scale=30+drw", class_counts)`."""
 
 from typing import Any
 
 from car_ext.errors import InputError
 from car_ext.methods.losses.base import Loss
-from car_ext.methods.losses.ccar import CCAR
 from car_ext.methods.losses.class_balanced import DeferredReweighting
-from car_ext.methods.losses.cross_entropy import CrossEntropy
-from car_ext.methods.losses.equalization import Equalization
-from car_ext.methods.losses.focal import BinaryCrossEntropy, Focal
-from car_ext.methods.losses.geometric_mean import GeometricMean
-from car_ext.methods.losses.influence import InfluenceBalanced
-from car_ext.methods.losses.lade import LADE
-from car_ext.methods.losses.ldam import LDAM
-from car_ext.methods.losses.logit_adjustment import LogitAdjusted
-from car_ext.methods.losses.reweighted import Reweighted
 from car_ext.methods.registry import build
+from car_ext.priors import PerClass
 
-__all__ = [
-    "CCAR",
-    "LADE",
-    "LDAM",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "DeferredReweighting",
-    "Equalization",
-    "Focal",
-    "GeometricMean",
-    "InfluenceBalanced",
-    "LogitAdjusted",
-    "Loss",
-    "Reweighted",
-    "build_loss",
-]
+__all__ = ["DRW", "Loss", "build_loss"]
 
 DRW = "+drw"
 
 
 def build_loss(
-    spec: str, class_counts, *, reduction: str = "mean", drw_epoch: int | None = None, **options: Any
+    spec: str,
+    class_counts: PerClass,
+    *,
+    reduction: str = "mean",
+    drw_epoch: int | None = None,
+    **options: Any,
 ) -> Loss:
-    """A loss from ``NAME[:key=value,...][+drw]``, such as ``focal:gamma=1``, ``ldam:scale=30+drw``.
+    """A loss from `NAME[:key=value,...][+drw]`, such as `focal:gamma=1`, `ldam:scale=30+drw`.
 
-    ``+drw`` wraps it in :class:`DeferredReweighting`. ``car_ext.registry.methods("loss")`` lists the names.
+    `+drw` wraps it in `DeferredReweighting`. `car_ext.methods.registry.methods("loss")` lists the names.
 
     Args:
         spec: the word.
         class_counts: (K,) training images of each class.
         reduction: "mean" or "none".
-        drw_epoch: of ``+drw``: the first epoch with weights, from 1; None: after 80 % of the epochs.
+        drw_epoch: of `+drw`: the first epoch with weights, from 1; None: after 80 % of the epochs.
         options: as in the word, and over it.
 
     Raises:
-        InputError: an unknown name or option, a value out of range, drw_epoch without ``+drw``.
+        InputError: an unknown name or option, a value out of range, drw_epoch without `+drw`.
     """
     name = spec.removesuffix(DRW)
     if name == spec and drw_epoch is not None:

@@ -5,15 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
-from car_ext.priors import check_class_counts
+from car_ext.priors import PerClass, check_class_counts
 from car_ext.values import check
 
 
 class Loss(nn.Module):
-    """A classification loss. Subclasses write :meth:`per_sample` in terms of label weights (B, K).
+    """A classification loss. Subclasses write `per_sample` in terms of label weights (B, K).
 
     A hard target is a one-hot row of label weights. A soft target t stands for the mixture of hard ones,
-    ``loss(t) = sum_k t_k loss(y = k)``: so Mixup of two labels by lam is lam of one loss and 1 - lam of the other, and
+    `loss(t) = sum_k t_k loss(y = k)`: so Mixup of two labels by lam is lam of one loss and 1 - lam of the other, and
     weighing a sample or a class is weighing its label.
 
     Computed in float32 (float64 for float64 logits), also under autocast.
@@ -22,10 +22,10 @@ class Loss(nn.Module):
         class_counts: (K,) training images of each class, K >= 2, all at least 1.
         reduction: "mean" over the batch or "none".
 
-    Shapes of ``forward``:
+    Shapes of `forward`:
         logits (B, K), floating point and finite.
         targets (B,) int64 in [0, K), or (B, K) floating point, not negative, rows that sum to 1.
-        features (B, D), what the classifier saw; only where ``needs_features``.
+        features (B, D), what the classifier saw; only where `needs_features`.
 
     Returns a 0-dim tensor, or (B,) with reduction "none".
 
@@ -34,11 +34,14 @@ class Loss(nn.Module):
         ValueError: logits, targets or features of another shape or dtype.
     """
 
+    class_counts: Tensor
+    priors: Tensor
+
     additive = True  # a sum over the samples, linear in their label weights: what a wrapper can re-weight
     needs_features = False
     cosine_logits = False  # logits are cosines in [-1, 1], not yet scaled
 
-    def __init__(self, class_counts, reduction: str = "mean"):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean"):
         super().__init__()
         check("reduction", reduction, reduction in ("mean", "none"), "'mean' or 'none'")
         counts = torch.from_numpy(check_class_counts(class_counts))
@@ -58,7 +61,7 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Told before each epoch, from 1 to ``epochs``; a loss with a schedule acts on it."""
+        """Told before each epoch, from 1 to `epochs`; a loss with a schedule acts on it."""
 
     def _label_weights(self, logits: Tensor, targets: Tensor) -> Tensor:
         classes = len(self.priors)

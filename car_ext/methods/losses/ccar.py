@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss, check_additive
 from car_ext.methods.registry import build, register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -18,21 +19,21 @@ from car_ext.values import check
     notes="the paper is silent on which logits give p_y under another base: the raw ones here",
 )
 class CCAR(Loss):
-    """``Omega * base`` with ``p = softmax(z)`` of the raw logits; the gradient flows through Omega.
+    """`Omega * base` with `p = softmax(z)` of the raw logits; the gradient flows through Omega.
 
-    On cross-entropy the gradient is ``Psi (p - e_y)``, ``Psi = Omega (1 + p_y f ln p_y)``. Omega is continuous at the
+    On cross-entropy the gradient is `Psi (p - e_y)`, `Psi = Omega (1 + p_y f ln p_y)`. Omega is continuous at the
     pivot, Psi is not. Omega is at most 1 below the pivot and at least 1 above: confident samples gain, and rare classes
     more than frequent ones.
 
     Args:
-        base: a loss of the registry, as a word such as ``logit_adjusted:tau=1.5``.
+        base: a loss of the registry, as a word such as `logit_adjusted:tau=1.5`.
         omega: the pivot, in [0, 1].
 
     Raises:
         InputError: an option out of range, or a base that couples the samples of a batch.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, base: str = "ce", omega: float = 0.75):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, base: str = "ce", omega: float = 0.75):
         super().__init__(class_counts, reduction)
         check("omega", omega, 0 <= omega <= 1, "in [0, 1]")
         self.omega = omega

@@ -7,29 +7,31 @@ from car_ext.methods.losses.base import Loss, check_additive
 from car_ext.methods.losses.cross_entropy import CrossEntropy
 from car_ext.methods.losses.focal import BinaryCrossEntropy, Focal
 from car_ext.methods.registry import register
-from car_ext.priors import effective_number_weights
+from car_ext.priors import PerClass, effective_number_weights
 from car_ext.values import check
 
 
 class DeferredReweighting(Loss):
-    """``w_y * base`` from an epoch on, ``base`` before: deferred re-weighting (DRW).
+    """`w_y * base` from an epoch on, `base` before: deferred re-weighting (DRW).
 
-    ``w_c = (1 - beta) / (1 - beta ** n_c)``, scaled to mean 1 over the classes.
+    `w_c = (1 - beta) / (1 - beta ** n_c)`, scaled to mean 1 over the classes.
     Source: Cao et al., NeurIPS 2019 (deferred); Cui et al., CVPR 2019 (weights).
 
-    The mean is over the samples. ``torch.nn.CrossEntropyLoss(weight=w)`` divides by the batch's sum of weights instead,
+    The mean is over the samples. `torch.nn.CrossEntropyLoss(weight=w)` divides by the batch's sum of weights instead,
     which is another learning rate in every step.
 
     Args:
         base: an additive loss; its reduction becomes that of the whole.
         drw_epoch: the first epoch with weights, from 1; None: after 80 % of the epochs, as the published recipes
-            (160 of 200, 80 of 100). Follows `set_epoch`; before its first call only ``drw_epoch=1`` is on.
+            (160 of 200, 80 of 100). Follows `set_epoch`; before its first call only `drw_epoch=1` is on.
         beta: in [0, 1); 0 switches the weights off.
-        weighted_mean: divide by the batch's mean weight, as torch's ``weight=`` does and the authors' DRW code with it.
+        weighted_mean: divide by the batch's mean weight, as torch's `weight=` does and the authors' DRW code with it.
 
     Raises:
         InputError: an option out of range, or a base that couples the samples of a batch.
     """
+
+    class_weights: Tensor
 
     def __init__(self, base: Loss, drw_epoch: int | None = None, beta: float = 0.9999, weighted_mean: bool = False):
         counts = base.class_counts.tolist()
@@ -64,9 +66,9 @@ class DeferredReweighting(Loss):
     notes="mean over the samples as in the paper; weighted_mean=true divides by the batch's mean weight as torch does",
 )
 def cb_ce(
-    class_counts, reduction: str = "mean", *, beta: float = 0.9999, weighted_mean: bool = False
+    class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, weighted_mean: bool = False
 ) -> DeferredReweighting:
-    """:class:`CrossEntropy` with class-balanced weights from the first epoch."""
+    """`CrossEntropy` with class-balanced weights from the first epoch."""
     return DeferredReweighting(CrossEntropy(class_counts, reduction), 1, beta, weighted_mean)
 
 
@@ -80,9 +82,9 @@ def cb_ce(
     notes="divided by the batch size; form=softmax is what the code of weight balancing (CVPR 2022) trains",
 )
 def cb_bce(
-    class_counts, reduction: str = "mean", *, beta: float = 0.9999, form: str = "sigmoid"
+    class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, form: str = "sigmoid"
 ) -> DeferredReweighting:
-    """:class:`BinaryCrossEntropy` with class-balanced weights from the first epoch."""
+    """`BinaryCrossEntropy` with class-balanced weights from the first epoch."""
     return DeferredReweighting(BinaryCrossEntropy(class_counts, reduction, form=form), 1, beta)
 
 
@@ -96,7 +98,7 @@ def cb_bce(
     notes="summed over the classes, divided by the batch size; without the paper's initial bias -log(K - 1)",
 )
 def cb_focal(
-    class_counts, reduction: str = "mean", *, beta: float = 0.9999, gamma: float = 2.0, form: str = "sigmoid"
+    class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, gamma: float = 2.0, form: str = "sigmoid"
 ) -> DeferredReweighting:
-    """:class:`Focal` with class-balanced weights from the first epoch."""
+    """`Focal` with class-balanced weights from the first epoch."""
     return DeferredReweighting(Focal(class_counts, reduction, gamma=gamma, form=form), 1, beta)

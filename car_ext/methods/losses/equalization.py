@@ -6,6 +6,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -29,9 +30,11 @@ class Equalization(Loss):
         generator: on the logits' device. torch.compile(fullgraph=True) takes none.
     """
 
+    rare: Tensor
+
     def __init__(
         self,
-        class_counts,
+        class_counts: PerClass,
         reduction: str = "mean",
         *,
         gamma: float = 0.9,

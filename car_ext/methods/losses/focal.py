@@ -5,11 +5,12 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss, log_odds
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
 def focal_term(odds: Tensor, gamma: float) -> Tensor:
-    """``-(1 - p)^gamma log p`` for p = sigmoid(odds), in log space: finite with finite slope for every gamma >= 0."""
+    """`-(1 - p)^gamma log p` for p = sigmoid(odds), in log space: finite with finite slope for every gamma >= 0."""
     return -(gamma * F.logsigmoid(-odds)).exp() * F.logsigmoid(odds)
 
 
@@ -36,7 +37,7 @@ class Focal(Loss):
         form: "softmax" as the field's re-implementations, "sigmoid" (summed over the classes) as the paper.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, gamma: float = 2.0, form: str = "softmax"):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, gamma: float = 2.0, form: str = "softmax"):
         super().__init__(class_counts, reduction)
         check("gamma", gamma, 0 <= gamma < float("inf"), "finite and not negative")
         check("form", form, form in ("softmax", "sigmoid"), "'softmax' or 'sigmoid'")
@@ -52,11 +53,11 @@ class BinaryCrossEntropy(Loss):
     """Binary cross-entropy of every class against the rest.
 
     Args:
-        form: "sigmoid": of ``sigmoid(z_k)``, summed over the classes. "softmax": of the softmax probabilities, averaged
+        form: "sigmoid": of `sigmoid(z_k)`, summed over the classes. "softmax": of the softmax probabilities, averaged
             over the classes, as the published code of weight balancing (Alshammari et al., CVPR 2022) trains.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, form: str = "sigmoid"):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, form: str = "sigmoid"):
         super().__init__(class_counts, reduction)
         check("form", form, form in ("softmax", "sigmoid"), "'softmax' or 'sigmoid'")
         self.form = form

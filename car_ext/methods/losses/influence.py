@@ -1,10 +1,13 @@
 """Influence-balanced loss: samples that pull hardest on the classifier count less."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from car_ext.methods.losses.base import Loss, log_odds
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 EPSILON = 1e-3  # of the authors' code: bounds the weight of a sample that is fitted perfectly
@@ -22,18 +25,22 @@ EPSILON = 1e-3  # of the authors' code: bounds the weight of a sample that is fi
 class InfluenceBalanced(Loss):
     """Cross-entropy divided by its influence on the classifier, after a first phase of plain cross-entropy.
 
-    ``||p - e_y||_1 ||h||_1`` is the L1 norm of the gradient by the classifier's weights, h the features it saw. The
+    `||p - e_y||_1 ||h||_1` is the L1 norm of the gradient by the classifier's weights, h the features it saw. The
     gradient flows through the weight, as in the authors' code.
 
     Args:
         alpha: overall factor, positive.
         start_epoch: the first epoch with weights, from 1; None: the second half of the epochs, as published. Follows
-            `set_epoch`; before its first call only ``start_epoch=1`` is on.
+            `set_epoch`; before its first call only `start_epoch=1` is on.
     """
+
+    class_weights: Tensor
 
     needs_features = True
 
-    def __init__(self, class_counts, reduction: str = "mean", *, alpha: float = 1000.0, start_epoch: int | None = None):
+    def __init__(
+        self, class_counts: PerClass, reduction: str = "mean", *, alpha: float = 1000.0, start_epoch: int | None = None
+    ):
         super().__init__(class_counts, reduction)
         check("alpha", alpha, 0 < alpha < float("inf"), "finite and positive")
         check("start_epoch", start_epoch, start_epoch is None or start_epoch >= 1, "an epoch from 1 on")
@@ -48,8 +55,9 @@ class InfluenceBalanced(Loss):
     def per_sample(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         if not self.active:
             return F.cross_entropy(logits, labels, reduction="none")
+        seen: Any = features  # never None: `forward` sees to it
         odds = log_odds(logits)
         distance = 2 * (-odds).sigmoid()  # sum_k |p_k - [k = y]| = 2 (1 - p_y)
-        influence = distance * features.abs().sum(1, keepdim=True)
+        influence = distance * seen.abs().sum(1, keepdim=True)
         weights = self.alpha * self.class_weights / (influence + EPSILON)
         return -(labels * weights * F.logsigmoid(odds)).sum(1)

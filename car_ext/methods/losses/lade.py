@@ -8,6 +8,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -20,10 +21,10 @@ from car_ext.values import check
     notes="test with z for a uniform target; alpha 0.1 and lam 0.01 on CIFAR100-LT IR100, 0.05 and 0.5 on ImageNet-LT",
 )
 class LADE(Loss):
-    """Cross-entropy of ``z + log pi`` and the regularized Donsker-Varadhan bound of each class.
+    """Cross-entropy of `z + log pi` and the regularized Donsker-Varadhan bound of each class.
 
     The bound couples the batch: it is the same addend in every sample's loss, and a mixed label enters the mean of
-    ``z_c`` with its weight (``mean_{y=c}`` is 0 for a class without weight).
+    `z_c` with its weight (`mean_{y=c}` is 0 for a class without weight).
 
     Args:
         alpha: weight of the bound, not negative.
@@ -32,7 +33,7 @@ class LADE(Loss):
 
     additive = False
 
-    def __init__(self, class_counts, reduction: str = "mean", *, alpha: float = 0.1, lam: float = 0.1):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, alpha: float = 0.1, lam: float = 0.1):
         super().__init__(class_counts, reduction)
         check("alpha", alpha, 0 <= alpha < float("inf"), "finite and not negative")
         check("lam", lam, 0 <= lam < float("inf"), "finite and not negative")

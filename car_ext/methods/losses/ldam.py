@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss, log_odds
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -18,20 +19,22 @@ from car_ext.values import check
     notes="needs a cosine head of scale 1, or scaled_logits=true and the head's own scale; with DRW: ldam+drw",
 )
 class LDAM(Loss):
-    """Cross-entropy after taking the margin ``m_y`` off the true class.
+    """Cross-entropy after taking the margin `m_y` off the true class.
 
-    The logits are cosines in [-1, 1]: a cosine head of scale 1, no bias. With ``scaled_logits`` the head has already
-    multiplied by ``scale`` (the variant of LIFT, Shi et al., ICML 2024). On plain linear logits it is not LDAM.
+    The logits are cosines in [-1, 1]: a cosine head of scale 1, no bias. With `scaled_logits` the head has already
+    multiplied by `scale` (the variant of LIFT, Shi et al., ICML 2024). On plain linear logits it is not LDAM.
 
     Args:
         max_margin: of the rarest class, not negative.
         scale: s, positive.
-        scaled_logits: the logits are ``scale`` times the cosines.
+        scaled_logits: the logits are `scale` times the cosines.
     """
+
+    margins: Tensor
 
     def __init__(
         self,
-        class_counts,
+        class_counts: PerClass,
         reduction: str = "mean",
         *,
         max_margin: float = 0.5,

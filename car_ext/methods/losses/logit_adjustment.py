@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -17,13 +18,13 @@ from car_ext.values import check
     published="CIFAR10-LT / CIFAR100-LT IR100 ResNet-32: 77.89 / 44.06 (authors' repository)",
 )
 class LogitAdjusted(Loss):
-    """Cross-entropy of ``z + tau log pi``; predict with the plain ``z``.
+    """Cross-entropy of `z + tau log pi`; predict with the plain `z`.
 
     Args:
         tau: not negative; 0 is cross-entropy, 1 Balanced Softmax.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, tau: float = 1.0):
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, tau: float = 1.0):
         super().__init__(class_counts, reduction)
         check("tau", tau, 0 <= tau < float("inf"), "finite and not negative")
         self.tau = tau
@@ -41,6 +42,6 @@ class LogitAdjusted(Loss):
     published="CIFAR100-LT IR100 / IR10 ResNet-32, AutoAugment and Cutout: 50.8 / 63.0",
     notes="without the paper's meta sampler; 46.3 (IR100) with plain augmentation (as cited in LWR, BMVC 2023)",
 )
-def balanced_softmax(class_counts, reduction: str = "mean") -> LogitAdjusted:
-    """:class:`LogitAdjusted` with tau = 1: log n and log pi differ by a constant, which a softmax does not see."""
+def balanced_softmax(class_counts: PerClass, reduction: str = "mean") -> LogitAdjusted:
+    """`LogitAdjusted` with tau = 1: log n and log pi differ by a constant, which a softmax does not see."""
     return LogitAdjusted(class_counts, reduction)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from car_ext.methods.losses.base import Loss
 from car_ext.methods.registry import register
+from car_ext.priors import PerClass
 from car_ext.values import check
 
 
@@ -17,13 +18,15 @@ from car_ext.values import check
     notes="rho 1 is inverse frequency, 0 plain cross-entropy; the second stage of DisAlign uses 1.2",
 )
 class Reweighted(Loss):
-    """``-w_y log p_y`` with ``w_c = pi_c ** -rho``, scaled to mean 1 over the classes; the mean is over the samples.
+    """`-w_y log p_y` with `w_c = pi_c ** -rho`, scaled to mean 1 over the classes; the mean is over the samples.
 
     Args:
         rho: finite and not negative.
     """
 
-    def __init__(self, class_counts, reduction: str = "mean", *, rho: float = 1.0):
+    class_weights: Tensor
+
+    def __init__(self, class_counts: PerClass, reduction: str = "mean", *, rho: float = 1.0):
         super().__init__(class_counts, reduction)
         check("rho", rho, 0 <= rho < float("inf"), "finite and not negative")
         weights = self.class_counts.double() ** -rho

@@ -12,8 +12,8 @@ from car_ext.values import check
 class WeightBalancing(WeightRegularizer):
     """Weight decay and a bound on each class's weight norm (MaxNorm), for a second stage that trains the classifier.
 
-    ``decay / 2 * sum w^2`` joins the loss. After each epoch ``w_c <- w_c min(1, r / |w_c|)`` with
-    ``r = min + thresh (max - min)`` over the class norms |w_c| that the first call sees: those of the first stage, if
+    `decay / 2 * sum w^2` joins the loss. After each epoch `w_c <- w_c min(1, r / |w_c|)` with
+    `r = min + thresh (max - min)` over the class norms |w_c| that the first call sees: those of the first stage, if
     that call is the penalty of the first step. The bias is free.
     Source: Alshammari et al., Long-Tailed Recognition via Weight Balancing, CVPR 2022.
 
@@ -25,6 +25,8 @@ class WeightBalancing(WeightRegularizer):
     Raises:
         InputError: an option out of range; from `after_epoch`, a bound of 0, which a head of zeros gives.
     """
+
+    radius: Tensor
 
     def __init__(self, *, decay: float = 0.0, thresh: float = 0.1, bound: bool = True):
         super().__init__()
@@ -63,7 +65,7 @@ class WeightBalancing(WeightRegularizer):
     notes="for a second stage that trains only the classifier",
 )
 def max_norm(*, thresh: float = 0.1) -> WeightBalancing:
-    """:class:`WeightBalancing` without decay."""
+    """`WeightBalancing` without decay."""
     return WeightBalancing(thresh=thresh)
 
 
@@ -78,5 +80,5 @@ def max_norm(*, thresh: float = 0.1) -> WeightBalancing:
     "the strong decay of the first stage, 5e-3, belongs to the optimizer; the bias is not decayed here",
 )
 def weight_balancing(*, decay: float = 0.1, thresh: float = 0.1, bound: bool = True) -> WeightBalancing:
-    """:class:`WeightBalancing` as published: strong decay of the classifier and MaxNorm."""
+    """`WeightBalancing` as published: strong decay of the classifier and MaxNorm."""
     return WeightBalancing(decay=decay, thresh=thresh, bound=bound)

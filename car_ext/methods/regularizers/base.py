@@ -15,7 +15,7 @@ class WeightRegularizer(nn.Module):
         return weight.new_zeros(())
 
     def after_epoch(self, weight: Tensor) -> None:
-        """Change ``weight`` in place, outside autograd; nothing unless a subclass says otherwise."""
+        """Change `weight` in place, outside autograd; nothing unless a subclass says otherwise."""
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Told before each epoch, from 1 to ``epochs``; a regularizer with a schedule acts on it."""
+        """Told before each epoch, from 1 to `epochs`; a regularizer with a schedule acts on it."""

@@ -1,13 +1,16 @@
 """CAR, the Confusion-Aware Spectral Regularizer, as a module to add to any classification loss."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from car_ext.methods.registry import register
 from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
-from car_ext.priors import relative_frequencies, spectral_weights
+from car_ext.option import check_fields, domain, is_allowed, option
+from car_ext.priors import PerClass, relative_frequencies, spectral_weights
+from car_ext.values import check
 
 
 class Variant(NamedTuple):
@@ -32,6 +35,38 @@ VARIANTS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class CAROptions:
+    """What a job can set of `CAR`: by the word `car:alpha=1`, by `--car-alpha 1` or by `car: {alpha: 1}` in YAML."""
+
+    alpha: float = option(0.5, "method", "weight of the regularizer in the loss", low=0)
+    beta: float = option(
+        0.5, "method", "memory of the running confusion matrix: 0 sees only the current batch", low=0, below=1
+    )
+    r0: float = option(
+        0.2, "method", "smoothing of the class weights (frequency + r0)^-1/2; smaller favours rare ones", above=0
+    )
+    gamma: float = option(0.1, "method", "margin a competing logit has to be beaten by")
+    temperature: float = option(1.0, "method", "temperature of the softmax over competing classes", above=0)
+    prior: float = option(
+        0.0, "method", "CAR sees logits + this times log frequency; 0 as published, 1 as balanced softmax does"
+    )
+    variant: str = option(
+        "paper", "method", "definition in the paper, or the behaviour of its published code", choices=VARIANTS
+    )
+    absent: str = option(
+        "decay",
+        "method",
+        "what happens to the confusions of a class missing from a batch: "
+        "decay as published, or hold, better with many classes",
+        choices=("decay", "hold"),
+    )
+    debias: bool = option(False, "method", "correct the running matrix for starting at zero")
+
+    def __post_init__(self) -> None:
+        check_fields(self, prefix="car.")
+
+
 @register(
     "regularizer",
     "car",
@@ -39,19 +74,20 @@ VARIANTS = {
     source="arXiv 2603.16732, CVPR 2026",
     formula="alpha || C^_t diag((m_j + r0)^(-1/2)) ||_2, C^_t the moving average of a soft confusion matrix",
     published="ViT-S from scratch: CIFAR100-LT IR100 51.85, ImageNet-LT 57.48",
-    notes="its options are the flags --car-...; --car-variant reference-code is what the authors' code computes",
+    notes="its options are also the flags --car-...; variant=reference-code is what the authors' code computes",
+    options=CAROptions,
 )
 class CAR(nn.Module):
-    """``alpha * || C^_t Lambda ||_2``, added to the loss of a training step.
+    """`alpha * || C^_t Lambda ||_2`, added to the loss of a training step.
 
     C^_t is a moving average of a differentiable confusion matrix (predicted x true, zero diagonal) and
-    ``Lambda = diag((m_j + r0) ** -0.5)`` weighs the columns by the classes' training frequencies m_j.
-    Source: arXiv 2603.16732 (CVPR 2026), Eq. 7 and the EMA after it; ``docs/kernel.md`` derives the gradient.
+    `Lambda = diag((m_j + r0) ** -0.5)` weighs the columns by the classes' training frequencies m_j.
+    Source: arXiv 2603.16732 (CVPR 2026), Eq. 7 and the EMA after it; `docs/kernel.md` derives the gradient.
 
         car = CAR(class_counts)
         loss = F.cross_entropy(logits, targets) + car(logits, targets)
 
-    The average moves only in training mode with gradients enabled; ``eval()`` or ``no_grad()`` returns the value that
+    The average moves only in training mode with gradients enabled; `eval()` or `no_grad()` returns the value that
     the batch would give and leaves the state alone. The state is buffers: it is saved, loaded, copied and moved with
     the module. First-order gradients only.
 
@@ -62,57 +98,56 @@ class CAR(nn.Module):
         r0: softens Lambda, > 0. 0.2 in the paper.
         gamma: margin inside the gate. 0.1.
         temperature: of the soft argmax. 1 in the paper.
-        prior: what CAR compares is ``logits + prior * log(frequency)``. 0 in the paper. With 1, confusions count as
+        prior: what CAR compares is `logits + prior * log(frequency)`. 0 in the paper. With 1, confusions count as
             balanced softmax and logit adjustment (Menon et al., 2021) see them: a rare class has to win by more.
-        variant: "paper", "reference-code" (as the authors' published code computes it) or a :class:`Variant`.
+        variant: "paper", "reference-code" (as the authors' published code computes it) or a `Variant`.
         absent: what a batch does to the columns of classes it does not hold. "decay" (as published): they shrink by
-            beta. "hold": they keep their value, and each is divided by ``1 - beta ** updates`` of its own.
-        debias: with "decay", divide by ``1 - beta ** steps`` (as Adam does), so the first steps are not too small.
+            beta. "hold": they keep their value, and each is divided by `1 - beta ** updates` of its own.
+        debias: with "decay", divide by `1 - beta ** steps` (as Adam does), so the first steps are not too small.
         tolerance: of the spectral iteration: the angle in radians that the singular vector may be off.
         max_iterations: its cap; each reads the matrix once.
 
-    Shapes of ``forward``:
-        logits (N, K) or (N, K, *spatial), float32, bfloat16, float16 or float64 (then ``car.double()``); any strides.
-        targets (N,) or (N, *spatial), int64; entries equal to ``ignore_index`` take no part.
+    Shapes of `forward`:
+        logits (N, K) or (N, K, *spatial), float32, bfloat16, float16 or float64 (then `car.double()`); any strides.
+        targets (N,) or (N, *spatial), int64; entries equal to `ignore_index` take no part.
         sample_weights like targets or None. A mixed sample (Mixup, CutMix) is two weighted samples.
 
     Raises:
-        InputError: class_counts that are not counts. ValueError: an option out of range.
+        InputError: class_counts that are not counts, or an option out of range.
         RuntimeError: logits and targets that do not fit; a target out of range; NaN or infinite logits (CPU).
     """
 
+    class_weights: Tensor
+    offset: Tensor
+    ema: Tensor
+    updates: Tensor
+    direction: Tensor
+    spectral_error: Tensor
+
     def __init__(
         self,
-        class_counts,
-        alpha: float = 0.5,
-        beta: float = 0.5,
-        r0: float = 0.2,
-        gamma: float = 0.1,
-        temperature: float = 1.0,
-        prior: float = 0.0,
-        variant: str | Variant = "paper",
-        absent: str = "decay",
-        debias: bool = False,
+        class_counts: PerClass,
+        alpha: float = CAROptions.alpha,
+        beta: float = CAROptions.beta,
+        r0: float = CAROptions.r0,
+        gamma: float = CAROptions.gamma,
+        temperature: float = CAROptions.temperature,
+        prior: float = CAROptions.prior,
+        variant: str | Variant = CAROptions.variant,
+        absent: str = CAROptions.absent,
+        debias: bool = CAROptions.debias,
         ignore_index: int = -100,
         tolerance: float = 1e-5,
         max_iterations: int = 96,
     ):
         super().__init__()
-        if isinstance(variant, str):
-            if variant not in VARIANTS:
-                raise ValueError(f"variant must be one of {', '.join(VARIANTS)} or a Variant, got {variant!r}")
+        given: dict[str, Any] = {"alpha": alpha, "beta": beta, "r0": r0, "gamma": gamma, "temperature": temperature}
+        given |= {"prior": prior, "absent": absent} | ({} if isinstance(variant, Variant) else {"variant": variant})
+        for field in fields(CAROptions):
+            if field.name in given:
+                check(field.name, given[field.name], is_allowed(field, given[field.name]), domain(field))
+        if not isinstance(variant, Variant):
             variant = VARIANTS[variant]
-        for name, value, valid, domain in (
-            ("alpha", alpha, 0 <= alpha < float("inf"), "finite and not negative"),
-            ("beta", beta, 0 <= beta < 1, "in [0, 1)"),
-            ("r0", r0, 0 < r0 < float("inf"), "positive"),
-            ("temperature", temperature, 0 < temperature < float("inf"), "positive"),
-            ("gamma", gamma, abs(gamma) < float("inf"), "finite"),
-            ("prior", prior, abs(prior) < float("inf"), "finite"),
-            ("absent", absent, absent in ("decay", "hold"), "'decay' or 'hold'"),
-        ):
-            if not valid:
-                raise ValueError(f"{name} must be {domain}, got {value!r}")
 
         weights = torch.from_numpy(spectral_weights(class_counts, r0))
         if variant.normalize_weights:
@@ -173,7 +208,7 @@ class CAR(nn.Module):
         return torch.ops.car_ext.attach_gradient(logits, sigma, grad)
 
     def adjust(self, logits: Tensor) -> Tensor:
-        """The logits (N, K, *spatial) that CAR compares: with the class prior, where ``prior`` is not 0."""
+        """The logits (N, K, *spatial) that CAR compares: with the class prior, where `prior` is not 0."""
         if self.prior == 0:
             return logits
         return logits + self.offset.reshape([-1] + [1] * (logits.dim() - 2))

@@ -34,6 +34,8 @@ class LogitWeightRepulsion(WeightRegularizer):
     Needs K x K memory.
     """
 
+    strength: Tensor
+
     def __init__(self, *, theta: float = 0.4, lambda0: float = 0.1, ramp: bool = True, project: bool = True):
         super().__init__()
         check("theta", theta, -1 <= theta <= 1, "in [-1, 1]")

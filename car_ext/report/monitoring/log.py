@@ -41,7 +41,11 @@ class Batch:
 
     @classmethod
     def from_json(cls, text: str) -> "Batch":
-        """Raises ValueError, TypeError, KeyError, OverflowError or RecursionError for any other line."""
+        """A line of the log.
+
+        Raises:
+            ValueError, TypeError, KeyError, OverflowError, RecursionError: it is another kind of line.
+        """
         line = json.loads(text)
         if not isinstance(line, dict):
             raise TypeError("it is no JSON object")
@@ -105,7 +109,7 @@ class Log:
     @cached_property
     def classes(self) -> list[str]:
         """As the lines name them: most training images first, then those of other models."""
-        known = sorted(self.class_counts, key=self.class_counts.get, reverse=True)
+        known = sorted(self.class_counts, key=lambda name: -self.class_counts[name])
         return list(dict.fromkeys([*known, *(name for batch in reversed(self.batches) for name in batch.predicted)]))
 
     @cached_property
@@ -135,6 +139,11 @@ class Log:
         return self._table([batch.correct for batch in self.batches])
 
     @cached_property
+    def labelled(self) -> np.ndarray:
+        """(T,) bool, whether a batch has labels."""
+        return self.true.sum(axis=1) > 0
+
+    @cached_property
     def confidence(self) -> np.ndarray:
         """(T,) mean confidences."""
         return np.array([batch.mean_confidence for batch in self.batches])
@@ -144,10 +153,20 @@ class Log:
         """(K,) training images, 0 for classes of other models; None where unknown."""
         return self._table([self.class_counts])[0] if self.class_counts else None
 
+    @cached_property
+    def moments(self) -> list[str]:
+        """When each batch was, without a place for a line to end."""
+        times = [batch.time for batch in self.batches]
+        return [f"{time.day} {time:%b %Y %H:%M}".replace(" ", "\N{NO-BREAK SPACE}") for time in times]
+
     @property
     def first(self) -> slice:
         """The batches that the latest is compared with: the first FIRST, never itself."""
         return slice(0, min(FIRST, len(self.batches) - 1))
+
+    @property
+    def first_name(self) -> str:
+        return "first batch" if self.first.stop == 1 else f"first {self.first.stop} batches"
 
     def _table(self, rows: Sequence[Mapping[str, int]]) -> np.ndarray:
         return np.array([[row.get(name, 0) for name in self.classes] for row in rows], np.int64)

@@ -1,76 +1,134 @@
 """What a log says, as numbers."""
 
-from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from car_ext.metrics.intervals import wilson_interval
 from car_ext.priors import shot_groups
 from car_ext.report.monitoring.log import Log
 
+EXPECTED = 3  # images of a class, whose absence is then no chance: e^-3 is 5 %
 
-def _shares(counts: np.ndarray) -> np.ndarray:
+
+class Accuracies(NamedTuple):
+    """(T,) fractions and the bounds of their 95 % Wilson intervals, NaN for batches without labels."""
+
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, correct: np.ndarray, images: np.ndarray) -> "Accuracies":
+        return cls(correct / np.where(images > 0, images, np.nan), *wilson_interval(correct, images))
+
+
+class ShotGroup(NamedTuple):
+    name: str
+    classes: np.ndarray  # (K,) bool
+
+
+class Before(NamedTuple):
+    """The latest batch's few numbers as the first batches had them, fractions; None where unknown."""
+
+    confidence: float | None = None
+    worst: float | None = None
+    overall: float | None = None
+    rarest: float | None = None
+
+
+class Measures:
+    """What T batches over K classes say; the latest is compared with the first ones."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(T,) int64."""
+        return self.log.predicted.sum(axis=1)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """(T, K) part of each class in what the pictures of a batch were taken for."""
+        return parts(self.log.predicted)
+
+    @cached_property
+    def first(self) -> np.ndarray | None:
+        """(K,) these parts over the first batches; None where there is but one batch."""
+        log = self.log
+        return parts(log.predicted[log.first].sum(axis=0)) if len(log.batches) > 1 else None
+
+    @cached_property
+    def trained(self) -> np.ndarray | None:
+        """(K,) part of each class in the training images; None where unknown."""
+        return None if self.log.training is None else parts(self.log.training)
+
+    @cached_property
+    def movers(self) -> np.ndarray:
+        """(K,) labels, whose part has moved most first; of a single batch the largest part first."""
+        latest = self.shares[-1]
+        moves = latest if self.first is None else np.abs(latest - self.first)
+        return np.argsort(-moves, kind="stable")
+
+    @cached_property
+    def missing(self) -> np.ndarray:
+        """Labels that no picture of the latest batch was taken for, though several should have been."""
+        if self.first is None:
+            return np.arange(0)
+        return np.flatnonzero((self.log.predicted[-1] == 0) & (self.first * self.images[-1] >= EXPECTED))
+
+    @cached_property
+    def overall(self) -> Accuracies:
+        return Accuracies.of(self.log.correct.sum(axis=1), self.log.true.sum(axis=1))
+
+    @cached_property
+    def worst_labels(self) -> np.ndarray:
+        """(T,) int64 worst class of each batch, the first of equals; of no meaning where it has no labels."""
+        true = self.log.true
+        return np.where(true > 0, self.log.correct / np.maximum(true, 1), np.inf).argmin(axis=1)
+
+    @cached_property
+    def worst(self) -> Accuracies:
+        """Of the worst class of each batch."""
+        batches = np.arange(len(self.log.batches))
+        return Accuracies.of(self.log.correct[batches, self.worst_labels], self.log.true[batches, self.worst_labels])
+
+    @cached_property
+    def shot_groups(self) -> list[ShotGroup]:
+        """Those with classes, most training images first; none where training images are unknown."""
+        if self.log.training is None:
+            return []
+        known = self.log.training > 0
+        groups = shot_groups(np.maximum(self.log.training, 1))
+        return [ShotGroup(name, mask & known) for name, mask in groups.items() if (mask & known).any()]
+
+    @property
+    def rarest(self) -> ShotGroup | None:
+        """The group of the fewest training images; None where it is all classes, or unknown."""
+        return self.shot_groups[-1] if len(self.shot_groups) > 1 else None
+
+    @cached_property
+    def before(self) -> Before:
+        """Of all images of the first batches, but of the worst class the mean over these batches.
+
+        The worst class of many images is higher than that of as few as one batch has, whose luck picks it.
+        """
+        if self.first is None:
+            return Before()
+        log, first = self.log, self.log.first
+        before = Before(
+            confidence=np.average(log.confidence[first], weights=self.images[first]),
+            rarest=self.first[self.rarest.classes].sum() if self.rarest else None,
+        )
+        if not log.labelled[first].any():
+            return before
+        return before._replace(
+            worst=np.nanmean(self.worst.values[first]), overall=log.correct[first].sum() / log.true[first].sum()
+        )
+
+
+def parts(counts: np.ndarray) -> np.ndarray:
     """(..., K) counts to their part of all."""
     return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
-
-
-def _first_shares(log: Log) -> np.ndarray | None:
-    """(K,) part of each class in what the first batches were taken for; None where there is but one batch."""
-    return _shares(log.predicted[log.first].sum(axis=0)) if len(log.batches) > 1 else None
-
-
-def _first_name(log: Log) -> str:
-    count = log.first.stop
-    return "the first batch" if count == 1 else f"the first {count} batches"
-
-
-def _worst(correct: np.ndarray, true: np.ndarray) -> tuple[float, int]:
-    """Accuracy and label of the worst class, the first of equals; (K,) counts with at least one image."""
-    accuracies = np.where(true > 0, correct / np.maximum(true, 1), np.inf)
-    return float(accuracies.min()), int(accuracies.argmin())
-
-
-def _rarest(log: Log) -> tuple[str, np.ndarray] | None:
-    """The group of the fewest training images, name and (K,) bool; None where it is all classes, or unknown."""
-    groups = _shot_groups(log)
-    return list(groups.items())[-1] if len(groups) > 1 else None
-
-
-def _shot_groups(log: Log) -> dict[str, np.ndarray]:
-    if log.training is None:
-        return {}
-    known = log.training > 0
-    groups = {name: mask & known for name, mask in shot_groups(np.maximum(log.training, 1)).items()}
-    return {name: mask for name, mask in groups.items() if mask.any()}
-
-
-def _before(log: Log, labelled: np.ndarray) -> dict[str, float]:
-    """The leads' values over the first batches: of all their images, but of the worst class the mean over batches.
-
-    The worst class of many images is higher than that of as few as one batch has, whose luck picks it.
-    """
-    if len(log.batches) == 1:
-        return {}
-    predicted, true, correct = (table[log.first].sum(axis=0) for table in (log.predicted, log.true, log.correct))
-    images = log.predicted[log.first].sum(axis=1)
-    values = {"mean confidence": np.average(log.confidence[log.first], weights=images)}
-    if true.any():
-        worst = [_worst(log.correct[at], log.true[at])[0] for at in np.flatnonzero(labelled[log.first])]
-        values |= {"worst class": np.mean(worst), "overall": correct.sum() / true.sum()}
-    if rarest := _rarest(log):
-        name, mask = rarest
-        values[f"taken for {name}-shot classes"] = _shares(predicted)[mask].sum()
-    return values
-
-
-def _moves(log: Log) -> np.ndarray:
-    """(K,) how far each class's share has moved; of a single batch the share itself."""
-    first, latest = _first_shares(log), _shares(log.predicted[-1])
-    return latest if first is None else np.abs(latest - first)
-
-
-def _day(time: datetime) -> str:
-    return f"{time.day} {time:%B %Y}"
-
-
-def _moment(time: datetime) -> str:
-    return f"{time.day} {time:%b %Y %H:%M}".replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,58 +1,61 @@
 """The tables of the monitoring page."""
 
-import numpy as np
+from collections.abc import Iterable
 
 from car_ext.metrics.intervals import wilson_interval
-from car_ext.report.cells import LONGEST, Table, difference, interval
-from car_ext.report.monitoring.log import Log
-from car_ext.report.monitoring.measures import _first_name, _first_shares, _moment, _rarest, _shares, _worst
-from car_ext.text import percent
+from car_ext.report.cells import LONGEST, Table, cut, difference, interval, percent
+from car_ext.report.monitoring.measures import Measures, parts
 
 
-def _classes(log: Log, labelled: np.ndarray) -> Table:
+def classes(measures: Measures) -> Table:
     """Every class in the latest batch."""
-    first, latest, images = _first_shares(log), _shares(log.predicted[-1]), log.predicted[-1].sum()
-    training = None if log.training is None else _shares(log.training)
-    low, high = wilson_interval(log.predicted[-1], images)
-    columns = {"class": log.class_names}
-    if training is not None:
-        columns |= {"training images": map(str, log.training), "of them, %": map(percent, training)}
+    log, first, latest = measures.log, measures.first, measures.shares[-1]
+    columns: dict[str, Iterable[str]] = {"class": log.class_names}
+    if log.training is not None and measures.trained is not None:
+        columns |= {"training images": map(str, log.training), "of them, %": map(percent, measures.trained)}
     if first is not None:
-        columns[f"{_first_name(log).removeprefix('the ')}, %"] = map(percent, first)
+        columns[f"{log.first_name}, %"] = map(percent, first)
     columns["latest, %"] = map(percent, latest)
-    columns["95 % interval"] = map(interval, low, high)
+    columns["95 % interval"] = map(interval, *wilson_interval(log.predicted[-1], measures.images[-1]))
     if first is not None:
-        columns["points"] = (difference(*pair, True) for pair in zip(latest, first, strict=True))
-    if labelled[-1]:
+        columns["points"] = map(difference, latest, first)
+    if log.labelled[-1]:
         true, correct = log.true[-1], log.correct[-1]
-        columns["labels, %"] = map(percent, _shares(true))
+        columns["labels, %"] = map(percent, parts(true))
         columns["accuracy, %"] = (percent(c / t if t else None) for c, t in zip(correct, true, strict=True))
-    cut = f" (the first {LONGEST} of {len(log.classes)})" if len(log.classes) > LONGEST else ""
     rows = [list(row) for row in zip(*columns.values(), strict=True)][:LONGEST]
-    return Table(f"Shares of the predictions, every class{cut}", list(columns), rows)
+    return Table(f"Shares of the predictions, every class{cut(len(log.classes))}", list(columns), rows)
 
 
-def _batches(log: Log, labelled: np.ndarray) -> Table:
+def batches(measures: Measures) -> Table:
     """Everything over time, latest first."""
-    rarest, shares = _rarest(log), _shares(log.predicted)
-    columns = ["time"]
-    columns += ["worst class, %", "95 % interval", "which one", "overall, %"] if labelled.any() else []
-    columns += ["mean confidence, %"]
-    columns += [f"taken for {rarest[0]}-shot classes, %"] if rarest else []
-    columns += ["images", "model"]
-    rows = []
-    for at in reversed(range(len(log.batches))):
-        row = [_moment(log.batches[at].time)]
-        if labelled[at]:
-            true, correct = log.true[at], log.correct[at]
-            worst, label = _worst(correct, true)
-            bounds = interval(*wilson_interval(correct[label], true[label]))
-            row += [percent(worst), bounds, log.class_names[label], percent(correct.sum() / true.sum())]
-        elif labelled.any():
-            row += ["-"] * 4
-        row.append(percent(log.confidence[at]))
-        row += [percent(shares[at, rarest[1]].sum())] if rarest else []
-        rows.append([*row, f"{log.predicted[at].sum():,}", log.models[at]])
-    cut = f" (the latest {LONGEST} of {len(rows)})" if len(rows) > LONGEST else ""
+    log, rarest = measures.log, measures.rarest
+    labels = ["worst class, %", "95 % interval", "which one", "overall, %"] if log.labelled.any() else []
+    columns = [
+        "time",
+        *labels,
+        "mean confidence, %",
+        *([f"taken for {rarest.name}-shot classes, %"] if rarest else []),
+        "images",
+        "model",
+    ]
+    total = len(log.batches)
+    rows = [
+        [
+            log.moments[at],
+            *(_accuracies(measures, at) if log.labelled[at] else ["-"] * len(labels)),
+            percent(log.confidence[at]),
+            *([percent(measures.shares[at, rarest.classes].sum())] if rarest else []),
+            f"{measures.images[at]:,}",
+            log.models[at],
+        ]
+        for at in reversed(range(max(total - LONGEST, 0), total))
+    ]
     words = frozenset(columns.index(name) for name in ("which one", "model") if name in columns)
-    return Table(f"Every batch, latest first{cut}", columns, rows[:LONGEST], words)
+    return Table(f"Every batch, latest first{cut(total, 'latest')}", columns, rows, words)
+
+
+def _accuracies(measures: Measures, at: int) -> list[str]:
+    worst, low, high = (values[at] for values in measures.worst)
+    name = measures.log.class_names[measures.worst_labels[at]]
+    return [percent(worst), interval(low, high), name, percent(measures.overall.values[at])]

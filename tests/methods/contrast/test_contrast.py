@@ -19,7 +19,10 @@ from car_ext.datasets import Split
 from car_ext.errors import InputError
 from car_ext.methods.augment.images import image_augmentation
 from car_ext.methods.augment.mix import Mixed
-from car_ext.methods.contrast import ConCutMix, balanced_contrastive, build_contrast, parametric_contrastive
+from car_ext.methods.contrast import build_contrast
+from car_ext.methods.contrast.balanced import balanced_contrastive
+from car_ext.methods.contrast.concutmix import ConCutMix
+from car_ext.methods.contrast.parametric import parametric_contrastive
 from car_ext.methods.contrast.semantic import semantic_targets
 from car_ext.methods.heads.cosine import Cosine
 from car_ext.methods.left_out import LEFT_OUT

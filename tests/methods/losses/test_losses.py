@@ -24,8 +24,9 @@ from loss_formulas import (
 )
 
 from car_ext import InputError, build_loss
-from car_ext.methods.losses import CrossEntropy, DeferredReweighting
 from car_ext.methods.losses.base import log_odds
+from car_ext.methods.losses.class_balanced import DeferredReweighting
+from car_ext.methods.losses.cross_entropy import CrossEntropy
 from car_ext.methods.registry import methods
 
 B, D = 9, 3

@@ -299,12 +299,17 @@ def test_variant_switches_are_orthogonal():
         ({"class_counts": [5]}, InputError, "at least 2 classes"),
         ({"class_counts": [5, 0, 3]}, InputError, "class 1"),
         ({"class_counts": [5, -1]}, InputError, "-1"),
-        ({"class_counts": COUNTS, "beta": 1}, ValueError, "beta must be in"),
-        ({"class_counts": COUNTS, "alpha": float("nan")}, ValueError, "alpha must be finite"),
-        ({"class_counts": COUNTS, "r0": 0}, ValueError, "r0 must be positive"),
-        ({"class_counts": COUNTS, "temperature": 0}, ValueError, "temperature must be positive"),
-        ({"class_counts": COUNTS, "variant": "papr"}, ValueError, "variant must be one of paper, reference-code"),
-        ({"class_counts": COUNTS, "absent": "keep"}, ValueError, "'decay' or 'hold', got 'keep'"),
+        ({"class_counts": COUNTS, "beta": 1}, InputError, "beta must be a finite number >= 0 and < 1, got 1"),
+        ({"class_counts": COUNTS, "alpha": -1}, InputError, "alpha must be a finite number >= 0, got -1"),
+        ({"class_counts": COUNTS, "alpha": float("nan")}, InputError, "alpha must be a finite number >= 0, got nan"),
+        ({"class_counts": COUNTS, "r0": 0}, InputError, "r0 must be a finite number > 0, got 0"),
+        ({"class_counts": COUNTS, "temperature": 0}, InputError, "temperature must be a finite number > 0, got 0"),
+        (
+            {"class_counts": COUNTS, "variant": "papr"},
+            InputError,
+            "variant must be one of paper, reference-code, got 'papr'",
+        ),
+        ({"class_counts": COUNTS, "absent": "keep"}, InputError, "absent must be one of decay, hold, got 'keep'"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

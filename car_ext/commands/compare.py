@@ -1,0 +1,72 @@
+"""Train by several methods, side by side: with and without the regularizer, or all that a file lists."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from car_ext.cli.parser import Number, Parser
+
+EXAMPLES = """\
+examples:
+  %(prog)s
+      the built-in digits, four seeds: cross-entropy, and cross-entropy with CAR; under a minute on two cores
+  %(prog)s --data photos/ --model resnet18 --epochs 60 --seeds 0 1 2 --compare-out runs/photos
+      your own images; run it again after an interruption and it goes on
+  %(prog)s --methods field --data photos/ --model resnet18 --seeds 0 1
+      the field's methods, which come with car-ext, or those of a file of your own: name: {options of the job}
+"""
+SHOWN = 8  # methods in one report
+
+
+def add_options(parser: Parser) -> None:
+    """Adds this command's options."""
+    from car_ext.cli.flags import add_job, names
+    from car_ext.recipes import METHODS
+
+    parser.add_argument("--seeds", action=Number, nargs="+", default=[0, 1, 2, 3], metavar="N", help="(0 1 2 3)")
+    parser.add_argument("--compare-out", type=Path, metavar="DIR", help="folder of the runs (runs/compare-DATA-MODEL)")
+    parser.add_argument(
+        "--methods",
+        metavar="FILE",
+        choices=names(METHODS),
+        help="YAML file, or a name, such as field: several methods",
+    )
+    add_job(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains all, and writes the table, the picture and the report."""
+    from car_ext.cli.flags import job
+
+    config = job(arguments)
+
+    from car_ext.cli.tables import print_summary
+    from car_ext.files import write_json, write_text
+    from car_ext.recipes import METHODS
+    from car_ext.studies.comparison import compare, read_methods, with_and_without
+    from car_ext.studies.picture import draw
+    from car_ext.studies.table import markdown, table, worst_first
+
+    seeds = arguments.seeds
+    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model}"
+    methods = read_methods(arguments.methods, METHODS) if arguments.methods else with_and_without(config)
+    exported = [] if arguments.methods else [list(methods)[-1]]
+    results = compare(config, methods, seeds, out, exported=exported)
+    rows = table(results)
+    print_summary(results, title=f"{config.data}, mean ± standard deviation of {len(seeds)} seed(s)")
+    write_json(out / "comparison.json", rows)
+    write_text(out / "comparison.md", markdown(worst_first(rows) if arguments.methods else rows))
+    draw(results, out / "comparison.png")
+    ranked = [row["method"] for row in worst_first(rows) if row["method"] in methods]
+    # The first, which the others are compared to, and the best.
+    _write_report(list(dict.fromkeys([next(iter(methods)), *ranked]))[:SHOWN], seeds[0], out)
+    print(f"written to {out}: report.html (of seed {seeds[0]}), comparison.json, comparison.md, comparison.png,")
+    print("and a folder for each run")
+
+
+def _write_report(methods: Sequence[str], seed: int, out: Path) -> None:
+    from car_ext import report
+
+    runs = [dataclasses.replace(report.Run.read(out / f"{name}-seed{seed}"), name=name) for name in methods]
+    report.write(runs, out / "report.html")

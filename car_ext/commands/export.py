@@ -1,0 +1,80 @@
+"""Export a training run: files that take uint8 images, carry their own preprocessing and say what they are."""
+
+import argparse
+
+from car_ext.cli.parser import Number, Parser
+
+EXAMPLES = """\
+examples:
+  %(prog)s runs/digits-convnet-ce+car-seed0 --formats fp32 int8
+      model.onnx and model.int8.onnx in the run's folder
+  %(prog)s runs/NAME --format pt2 --out model.pt2 --logit-adjust 1
+      an ExportedProgram, its head corrected for the class frequencies
+"""
+
+
+def add_options(parser: Parser) -> None:
+    """Adds this command's options."""
+    from car_ext.export import FORMATS
+
+    formats = FORMATS.known()
+    parser.add_argument("run", metavar="RUN", help="the --out folder of a training run")
+    parser.add_argument("--out", metavar="PATH", help="the file to write, or a folder (default: RUN, with names below)")
+    what = parser.add_mutually_exclusive_group()
+    listed = ", ".join(f"{name} ({format.file})" for name, format in formats.items())
+    what.add_argument("--format", choices=formats, default="fp32", help=f"{listed}; default: %(default)s")
+    what.add_argument("--formats", nargs="+", choices=formats, metavar="FORMAT", help="several of them")
+    _add_calibration(parser.add_argument_group("int8"))
+    correction = parser.add_argument_group("correction for class frequencies, built into the head")
+    correction.add_argument(
+        "--logit-adjust",
+        action=Number,
+        kind=float,
+        metavar="TAU",
+        help="logits less TAU * log frequency, 1 is usual; not for a run whose loss did this already",
+    )
+    correction.add_argument(
+        "--tau-norm",
+        action=Number,
+        kind=float,
+        metavar="TAU",
+        help="class vectors divided by their norm to the power of TAU",
+    )
+
+
+def _add_calibration(int8: argparse._ArgumentGroup) -> None:
+    from car_ext.export import Calibration
+
+    int8.add_argument(
+        "--calibration",
+        choices=("class-balanced", "random"),
+        default=Calibration.draw,
+        help="how the training images are drawn that set the ranges of activations (%(default)s)",
+    )
+    int8.add_argument(
+        "--calibration-images", action=Number, low=1, default=Calibration.images, metavar="N", help="(%(default)s)"
+    )
+    int8.add_argument("--seed", action=Number, default=Calibration.seed, metavar="N", help="of the draw (%(default)s)")
+    int8.add_argument("--data", metavar="PATH", help="where the run's training data lie now (default: as then)")
+    int8.add_argument("--data-root", metavar="DIR", help="and the files of a benchmark or list")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the files and says what they are."""
+    from car_ext.export import FORMATS, Calibration, export_run
+
+    written = export_run(
+        arguments.run,
+        arguments.formats or [arguments.format],
+        arguments.out,
+        calibration=Calibration(
+            arguments.calibration, arguments.calibration_images, arguments.seed, arguments.data, arguments.data_root
+        ),
+        logit_adjust=arguments.logit_adjust,
+        tau_norm=arguments.tau_norm,
+    )
+    for name, path in written.items():
+        size = sum(file.stat().st_size for file in (path, path.with_name(path.name + ".data")) if file.exists())
+        unchecked = FORMATS.known()[name].tolerance is None
+        checked = "score it before use: car-ext evaluate" if unchecked else "gives PyTorch's logits"
+        print(f"{path}: {size / 1e6:.2f} MB, {name}, {checked}")

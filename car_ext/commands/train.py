@@ -1,0 +1,53 @@
+"""Train an image classifier on long-tailed data, with or without CAR, and score its worst class."""
+
+import argparse
+
+from car_ext.cli.parser import Parser
+
+EXAMPLES = """\
+examples:
+  %(prog)s
+      the built-in long-tailed digits, plain cross-entropy, about two seconds
+  %(prog)s --regularizer car
+      the same with CAR; compare the worst class
+  %(prog)s --data photos/ --img-size 64 --model resnet18 --regularizer car --car-absent hold
+      your own images: photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg
+  %(prog)s --config cifar10_lt --data cifar10.zip --seed 1
+      a recipe by its name; flags override it
+  %(prog)s --config imagenet_lt_vit_s_car --dry-run
+      what it would be: classes, steps, learning rates, parameters, memory; nothing is trained or written
+  %(prog)s --config runs/NAME/config.yaml --resume
+      go on with a run that was interrupted, to the very same result
+"""
+
+
+def add_options(parser: Parser) -> None:
+    """Adds this command's options."""
+    from car_ext.cli.flags import add_job
+
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what the job would be; nothing is trained or written"
+    )
+    add_job(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains, or prints the plan of it."""
+    from car_ext.cli.flags import job
+
+    config = job(arguments)
+    if arguments.dry_run:
+        from car_ext.training.plan import plan
+
+        print(plan(config))
+        return
+
+    from car_ext import report
+    from car_ext.cli.tables import print_summary
+    from car_ext.training.train import train
+
+    summary = train(config)
+    report.write([config.run_dir], config.run_dir / "report.html")
+    print_summary({config.method: summary})
+    print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['seconds']:.1f} s")
+    print(f"written to {config.run_dir}: report.html, summary.json, metrics.jsonl, checkpoint-*/, tensorboard/")

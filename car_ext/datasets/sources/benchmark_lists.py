@@ -1,0 +1,33 @@
+"""ImageNet-LT, Places-LT and iNaturalist 2018: images named by the list files of the benchmarks' authors."""
+
+from car_ext.datasets.source import Request, Source
+from car_ext.datasets.sources import list_file
+from car_ext.datasets.split import LongTailedData
+
+# The training and test lists, under the names their authors gave them.
+NAMED = {
+    "imagenet_lt": ("ImageNet_LT_train.txt", "ImageNet_LT_test.txt"),
+    "places_lt": ("Places_LT_train.txt", "Places_LT_test.txt"),
+    "inaturalist2018": ("iNaturalist18_train.txt", "iNaturalist18_val.txt"),
+}
+
+
+def load(request: Request) -> LongTailedData:
+    """Lists the images of a benchmark without decoding them, see `list_file.load`.
+
+    Raises:
+        InputError: as `list_file.load`.
+    """
+    root = request.root
+    train, test = (root / file for file in NAMED[request.data])
+    return list_file.load(request.data, train if request.needs_train else None, test, root, request.image_size)
+
+
+SOURCE = Source(
+    "benchmark lists",
+    matches=NAMED.__contains__,
+    load=load,
+    options=("data_root",),
+    names=tuple(NAMED),
+    selection="seeded",
+)

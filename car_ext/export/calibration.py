@@ -1,0 +1,67 @@
+"""Training images that a format takes the ranges of activations from."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from car_ext import datasets
+from car_ext.config.config import Config
+from car_ext.errors import InputError
+from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.seeds import derive
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which training images the ranges of activations are taken from.
+
+    Attributes:
+        draw: "class-balanced": equally many of every class, as far as it has them, so that rare classes have a say in
+            the ranges; "random": as they come, which in a long tail is mostly the head.
+        images: how many; all where there are fewer.
+        seed: of the draw.
+        data, data_root: as for training; the run's own by default.
+    """
+
+    draw: str = "class-balanced"
+    images: int = 512
+    seed: int = 0
+    data: str | None = None
+    data_root: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.draw not in ("class-balanced", "random"):
+            raise InputError(f"--calibration is {self.draw!r}: give class-balanced or random.")
+        if self.images < 1:
+            raise InputError(f"--calibration-images is {self.images}: give at least 1.")
+
+    def chosen(self, targets: np.ndarray) -> np.ndarray:
+        """Indices of the images to take, (at most `images`,) int64, none twice; targets (N,) are their labels."""
+        order = np.random.default_rng(derive("calibration", self.seed)).permutation(len(targets))
+        if self.draw == "class-balanced":
+            # The n-th image of every class before the n + 1st of any.
+            turns = np.empty(len(order), np.int64)
+            for label in np.unique(targets):
+                own = np.flatnonzero(targets[order] == label)
+                turns[own] = np.arange(len(own))
+            order = order[np.argsort(turns, kind="stable")]
+        return order[: self.images]
+
+
+def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Split:
+    """The run's training images, none of them decoded yet.
+
+    Raises:
+        InputError: data that cannot be read or have other classes than the run.
+    """
+    config = Config.from_dict(run.config, "the run")
+    data, options = calibration.data or config.data, config.data_options
+    if calibration.data_root:
+        options = replace(options, data_root=calibration.data_root)
+    # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
+    loaded = datasets.load(data, run.stored_size, config.imbalance_ratio, cache_bytes=0, options=options)
+    if config.holdout:
+        loaded = datasets.hold_out(loaded, config.holdout)
+    if list(loaded.class_names) != run.class_names or loaded.channels != run.channels:
+        raise InputError(f"{data} does not have the classes of the run; give its training data with --data.")
+    return loaded.train

@@ -1,0 +1,3 @@
+"""Papers that several methods are from."""
+
+DECOUPLING = "Kang et al., ICLR 2020"

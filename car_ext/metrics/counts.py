@@ -1,0 +1,142 @@
+"""Predictions counted, and what scores are computed from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from car_ext.errors import InputError
+from car_ext.priors import PerClass, check_class_counts, shot_groups
+
+
+def confusion_counts(predictions: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts how often each class was predicted for each true class.
+
+    Args:
+        predictions: (N,) whole numbers in 0 .. K-1.
+        targets: (N,) whole numbers in 0 .. K-1.
+        num_classes: K.
+
+    Returns:
+        (K, K) int64; row = predicted, column = true. Batches add up.
+
+    Raises:
+        InputError: different lengths, or a label outside 0 .. K-1.
+    """
+    predictions, targets = np.asarray(predictions), np.asarray(targets)
+    if predictions.shape != targets.shape or targets.ndim != 1:
+        raise InputError(
+            f"predictions have shape {predictions.shape} and targets {targets.shape}: give one of each for every image"
+        )
+    check_labels("predictions", predictions, num_classes)
+    check_labels("targets", targets, num_classes)
+    cells = predictions.astype(np.int64) * num_classes + targets.astype(np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def check_labels(kind: str, labels: np.ndarray, num_classes: int) -> None:
+    """Holds (N,) labels to 0 .. K-1.
+
+    Raises:
+        InputError: one lies outside; `kind` says in the message what the labels are.
+    """
+    if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
+        wrong = labels[(labels < 0) | (labels >= num_classes)][0]
+        raise InputError(
+            f"{kind} hold label {wrong}, outside 0 to {num_classes - 1}: use the class names the model was trained with"
+        )
+
+
+def class_accuracies(confusion: np.ndarray) -> np.ndarray:
+    """Accuracy of each class: (K, K) counts to (K,) float64 fractions, NaN for a class without images."""
+    return ratio(np.diag(confusion), confusion.sum(axis=0))
+
+
+def worst_accuracy(confusion: np.ndarray) -> float | None:
+    """The lowest class accuracy of a (K, K) confusion matrix, as a fraction; None when it holds no image."""
+    return lowest(class_accuracies(confusion))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """One model on one test set: what every score is a function of.
+
+    Attributes:
+        confusion: (K, K) counts; row = predicted, column = true.
+        class_counts: (K,) int64 training images a class.
+        train_worst_class_accuracy: on the training images without augmentation, if known.
+    """
+
+    confusion: np.ndarray
+    class_counts: np.ndarray
+    train_worst_class_accuracy: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        confusion: np.ndarray,
+        class_counts: PerClass,
+        class_names: Sequence[str] | None = None,
+        train_worst_class_accuracy: float | None = None,
+    ) -> "Counts":
+        """Checked.
+
+        Raises:
+            InputError: bad class_counts, or numbers of classes that disagree.
+        """
+        counts = check_class_counts(class_counts, class_names)
+        if confusion.shape != (counts.size, counts.size):
+            raise InputError(
+                f"confusion has shape {confusion.shape} for {counts.size} classes: count with the same class names"
+            )
+        return cls(confusion, counts, train_worst_class_accuracy)
+
+    @cached_property
+    def accuracies(self) -> np.ndarray:
+        """(K,) of each class; NaN for a class without images."""
+        return class_accuracies(self.confusion)
+
+    @cached_property
+    def rising(self) -> np.ndarray:
+        """The accuracies of the classes that have test images, worst first."""
+        return np.sort(self.accuracies[~np.isnan(self.accuracies)])
+
+    @cached_property
+    def shot_groups(self) -> dict[str, np.ndarray]:
+        """Masks (K,) of the many-, medium- and few-shot classes."""
+        return shot_groups(self.class_counts)
+
+    @cached_property
+    def rarest_first(self) -> np.ndarray:
+        """Labels by rising count; among equals the higher label, which is the tail of a long-tailed profile."""
+        return np.lexsort((-np.arange(self.class_counts.size), self.class_counts))
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """Element by element, NaN where the denominator is 0."""
+    denominator = np.asarray(denominator)
+    return np.asarray(numerator) / np.where(denominator > 0, denominator, np.nan)
+
+
+def number(value: float | np.ndarray) -> float | None:
+    """A float for JSON; None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def mean(values: np.ndarray) -> float | None:
+    """Of the values that are defined, None where none is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else None
+
+
+def lowest(values: np.ndarray) -> float | None:
+    """Of the values that are defined, None where none is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.min()) if defined.size else None
+
+
+def by_name(values: np.ndarray, class_names: Sequence[str]) -> dict[str, float | None]:
+    """(K,) values as class name to value, ready for JSON: None for NaN."""
+    return {name: number(value) for name, value in zip(class_names, values, strict=True)}

@@ -1,0 +1,72 @@
+"""What a pass over a test set leaves: every runtime and every training counts with the same code."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from car_ext.metrics.counts import confusion_counts
+from car_ext.metrics.findings import Findings
+from car_ext.metrics.logits import ScoreStatistics
+from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.summary import summarize
+from car_ext.priors import PerClass
+
+if TYPE_CHECKING:
+    from car_ext.datasets import Images
+
+
+class Scoring:
+    """Confusions, statistics of the logits and mistakes, batch by batch in the order of the test set.
+
+        scoring = Scoring(num_classes)
+        for logits, targets in batches:
+            scoring.update(logits, targets)
+        scoring.summary(class_counts, class_names)
+
+    Attributes:
+        confusion: (K, K) int64 counts; row = predicted, column = true.
+        statistics: of the logits.
+        mistakes: the wrong predictions.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.confusion = np.zeros((num_classes, num_classes), np.int64)
+        self.statistics, self.mistakes = ScoreStatistics(num_classes), Mistakes()
+
+    def update(self, logits: np.ndarray, targets: np.ndarray) -> None:
+        """Adds a batch.
+
+        Args:
+            logits: (B, K) floats, of any precision; without log-priors or other adjustments.
+            targets: (B,) whole numbers in 0 .. K-1.
+
+        Raises:
+            InputError: shapes that do not fit, a label outside 0 .. K-1, or logits that are not finite.
+        """
+        logits, targets = np.asarray(logits, np.float64), np.asarray(targets)  # once for all three
+        self.statistics.update(logits, targets)
+        self.mistakes.update(logits, targets)
+        self.confusion += confusion_counts(logits.argmax(axis=1), targets, len(self.confusion))
+
+    def summary(
+        self,
+        class_counts: PerClass,
+        class_names: Sequence[str],
+        train_worst_class_accuracy: float | None = None,
+        train_confusion: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """Every score, ready for JSON: `summarize`'s, and under "scores" `ScoreStatistics.summary`'s.
+
+        Raises:
+            InputError: as `summarize`.
+        """
+        summary = summarize(self.confusion, class_counts, class_names, train_worst_class_accuracy, train_confusion)
+        return {**summary, "scores": self.statistics.summary(class_names)}
+
+    def findings(self, images: "Images") -> Findings:
+        """What a report shows besides; `images` are those of the test set, of which mistakes are kept as pictures."""
+        return Findings.collect(self.confusion, self.statistics.reliability(), self.mistakes, images)

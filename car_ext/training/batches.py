@@ -1,0 +1,103 @@
+"""The splits of a job as batches: of images or, where only a head is trained, of features computed once."""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from car_ext import datasets
+from car_ext.config.config import Config
+from car_ext.machine.device import Machine
+from car_ext.methods.heads.nearest_mean import NearestClassMean
+from car_ext.methods.samplers import build_sampler
+from car_ext.models.classifier import Classifier
+from car_ext.seeds import derive
+from car_ext.training import passes
+from car_ext.training.loader import Batch, begin_epoch, ordered_loader, train_loader
+
+
+class Batches:
+    """What a job trains and is scored on.
+
+    A head that is a mean of features is fitted on the way.
+
+    Attributes:
+        cached: whether batches hold features (N, D) in place of images (N, H, W, C).
+        train: batches of the training split, an epoch at a time through `epoch`.
+        test: batches of the test split.
+
+    Args:
+        config: the job.
+        data: its data.
+        image_size: side of the images that the network sees.
+        augment: of training images, as `train_loader` takes it.
+        machine: where the features are computed.
+        model: whose features they are.
+        views: further views of each training image.
+        partner_sampler: draws a second image to mix with each; None without.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: datasets.LongTailedData,
+        image_size: int,
+        augment: str,
+        machine: Machine,
+        model: Classifier,
+        views: int = 0,
+        partner_sampler: str | None = None,
+    ) -> None:
+        self._config, self._machine, self._augment = config, machine, augment
+        self.cached = bool(config.stage2) and config.bn == "eval"
+        self._train_split, test = data.train, data.test
+        self._side: int | None = image_size  # of the images to load
+        if self.cached:
+            self._train_split, test = self._features(model, data.train), self._features(model, test)
+        if isinstance(model.head, NearestClassMean):
+            seen = self._train_split if self.cached else self._features(model, data.train)
+            model.head.fit(torch.from_numpy(seen.images), torch.from_numpy(seen.targets))
+        if self.cached:
+            self._side = None  # features have none
+        self.train = self._training(config.sampler, config.seed, views)
+        self.partners = None
+        if partner_sampler:
+            self.partners = self._training(partner_sampler, derive("partner", config.seed))
+        self.test = self._evaluation(test)
+
+    def epoch(self, epoch: int, with_partners: bool) -> Iterator[tuple[Batch, Batch | None]]:
+        """The training batches of an epoch, each with a batch to mix it with."""
+        partners: Iterator[Batch | None] = itertools.repeat(None)
+        batches = begin_epoch(self.train, epoch, self._config.epochs)
+        if self.partners is not None and with_partners:
+            partners = begin_epoch(self.partners, epoch, self._config.epochs)
+        return zip(batches, partners, strict=False)
+
+    def train_once(self) -> DataLoader:
+        """Every training image once, in order and without augmentation."""
+        return self._evaluation(self._train_split)
+
+    def _features(self, model: Classifier, split: datasets.Split) -> datasets.Split:
+        """Every image's feature (N, D) float32, without augmentation and in eval mode, in place of the images."""
+        return datasets.Split(passes.features(model, self._evaluation(split), self._machine), split.targets)
+
+    def _training(self, sampler: str, seed: int, views: int = 0) -> DataLoader:
+        config, split = self._config, self._train_split
+        drawn = build_sampler(sampler, split.targets, config.batch_size, seed)
+        view_augment = config.view_augment
+        if view_augment == "auto":
+            view_augment = "crop" if config.data == "digits" else "simclr"
+        workers, pin_memory = self._workers(split), self._machine.on_cuda
+        return train_loader(split, self._side, self._augment, drawn, workers, pin_memory, views, view_augment)
+
+    def _evaluation(self, split: datasets.Split) -> DataLoader:
+        batch_size = 4 * self._config.batch_size  # no gradients to keep
+        return ordered_loader(split, self._side, batch_size, self._workers(split), self._machine.on_cuda)
+
+    def _workers(self, split: datasets.Split) -> int:
+        if self._config.workers is not None:
+            return self._config.workers
+        return 0 if isinstance(split.images, np.ndarray) else min(8, os.cpu_count() or 1)
