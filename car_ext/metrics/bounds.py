@@ -1,5 +1,7 @@
 """How confusion bounds the worst class: norms of the confusion matrix that CAR makes small, measured on counts."""
 
+import contextlib
+
 import numpy as np
 
 DENSE = 500  # classes up to which a full decomposition takes no noticeable time
@@ -107,11 +109,10 @@ def spectral_norm(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> 
 
 
 def _largest(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the largest singular values, falling; of a matrix without entries none.
+    """At most so many of the largest singular values of a nonnegative matrix, falling; none of one without entries.
 
-    The matrix is never dense where it is large: K classes and N test images give at most N entries, however large K^2
-    is. The iteration starts from ones, so it ends with the same bits each time; for the spectral norm of a nonnegative
-    matrix it cannot miss the top vector either, which is nonnegative as well (Perron-Frobenius).
+    The matrix is not made dense where it is large: K classes and N test images give at most N entries, however large
+    K^2 is.
     """
     if not values.size:
         return np.zeros(0)
@@ -119,12 +120,53 @@ def _largest(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, most: in
     (kept_rows, row), (kept_columns, column) = (np.unique(labels, return_inverse=True) for labels in (rows, columns))
     shape = kept_rows.size, kept_columns.size
     if min(shape) <= max(most, DENSE):
-        matrix = np.zeros(shape)
-        matrix[row, column] = values
-        return np.linalg.svd(matrix, compute_uv=False)[:most]
+        return _all(row, column, values, shape)[:most]
+    return _largest_of_sparse(row, column, values, shape, most)
+
+
+def _all(row: np.ndarray, column: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    matrix = np.zeros(shape)
+    matrix[row, column] = values
+    return np.linalg.svd(matrix, compute_uv=False)
+
+
+def _largest_of_sparse(
+    row: np.ndarray, column: np.ndarray, values: np.ndarray, shape: tuple[int, int], most: int
+) -> np.ndarray:
+    """By scipy's svds, which may pass over some of several equal values, as small test sets have them; never the first.
+
+    So what it found is taken out of the matrix, and the first of what is left is found, until that is no larger.
+    The start is positive: it cannot miss the top vector, which is nonnegative (Perron-Frobenius).
+    """
     # Imported here: a third of a second, which few classes need not wait for.
     from scipy.sparse import csr_array
-    from scipy.sparse.linalg import svds
+    from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 
     matrix = csr_array((values, (row, column)), shape=shape)
-    return np.sort(svds(matrix, k=most, v0=np.ones(min(shape)), return_singular_vectors=False))[::-1]
+    matrix = matrix if shape[0] >= shape[1] else matrix.T.tocsr()
+    transposed = matrix.T.tocsr()
+    start = np.random.default_rng(0).random(matrix.shape[1])
+    found, right = np.zeros(0), np.zeros((0, start.size))
+    with contextlib.suppress(ArpackError):  # nothing found, then
+        _, found, right = svds(matrix, k=most, v0=start, return_singular_vectors="vh")
+
+    def without_found(x: np.ndarray) -> np.ndarray:
+        return x - right.T @ (right @ x)
+
+    while found.size < most or most > 1:
+        rest = LinearOperator(
+            matrix.shape,
+            matvec=lambda x: matrix @ without_found(x),
+            rmatvec=lambda y: without_found(transposed @ y),
+            dtype=matrix.dtype,
+        )
+        try:
+            _, first, vector = svds(rest, k=1, v0=without_found(start), return_singular_vectors="vh")
+        except ArpackError:  # nothing is left, or it does not converge
+            return _all(row, column, values, shape)[:most]
+        if found.size >= most and first[0] <= np.sort(found)[-most] * (1 + TOLERANCE):
+            break
+        found, right = np.append(found, first), np.vstack([right, without_found(vector[0])])
+    # Between equal values ARPACK goes on from random vectors, of which the last digits tell. Without them the same
+    # matrix gives the same bits.
+    return np.array([float(f"{value:.13g}") for value in np.sort(found)[::-1][:most]])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -93,6 +94,38 @@ def test_sparse_and_dense_agree_and_give_the_same_bits_again(monkeypatch):
         assert norm(matrix) == norm(matrix)
         monkeypatch.undo()
     assert norm(np.zeros((3, 3))) == 0
+
+
+@pytest.mark.parametrize("choices", [[0.3], [0.2, 1 / 3, 0.7], np.arange(1, 51) / 51])
+def test_none_of_many_equal_singular_values_is_passed_over(choices):
+    # Classes that are each taken for the next one only: the singular values are the entries.
+    classes = 600
+    places = np.arange(classes), np.roll(np.arange(classes), 1)
+    values = np.random.default_rng(0).choice(choices, classes)
+    for most in (1, 50):
+        found = {tuple(bounds._largest(*places, values, most)) for _ in range(4)}
+        assert len(found) == 1  # the same bits each time
+        np.testing.assert_allclose(found.pop(), np.sort(values)[::-1][:most], rtol=1e-12)
+
+
+def test_equal_columns_have_one_singular_value():
+    rows, columns = (labels.ravel() for labels in np.indices((510, 510)))
+    values = np.random.default_rng(0).random(510)[rows]
+    found = bounds._largest(rows, columns, values, 3)
+    np.testing.assert_allclose(found, [np.linalg.norm(values), 0, 0], rtol=1e-12, atol=1e-12)
+
+
+def test_where_the_iteration_fails_the_full_decomposition_answers(monkeypatch):
+    def fails(*_, **__):
+        raise scipy.sparse.linalg.ArpackNoConvergence("no convergence", [], [])
+
+    matrix = np.triu(np.random.default_rng(0).random((60, 60)), 1)
+    rows, columns = np.nonzero(matrix)
+    monkeypatch.setattr(bounds, "DENSE", 1)
+    monkeypatch.setattr(scipy.sparse.linalg, "svds", fails)
+    for most in (1, 30):
+        values = bounds._largest(rows, columns, matrix[rows, columns], most)
+        np.testing.assert_allclose(values, np.linalg.svd(matrix, compute_uv=False)[:most], rtol=1e-12)
 
 
 def test_a_broken_bound_is_reported():
