@@ -28,7 +28,7 @@ CPU_OBJECT, CPU_STATUS = _load("_C")
 if CPU_OBJECT is None:
     raise ImportError(
         f"car_ext's operators are missing ({CPU_STATUS}). Build them with `pip install .` in the source folder; "
-        "a C++17 compiler is needed."
+        "a C++20 compiler is needed."
     )
 
 CUDA_OBJECT, CUDA_STATUS = (None, "this torch has no CUDA") if torch.version.cuda is None else _load("_C_cuda")
