@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from car_ext.ops import library as _library
+from car_ext.ops import library
 
 
 def test_bug_report(tmp_path):
@@ -24,10 +24,10 @@ def test_bug_report(tmp_path):
     assert facts["onnxruntime providers"][-1] == "CPUExecutionProvider"
 
 
-@pytest.mark.parametrize("built", [_library.CPU_OBJECT, _library.CUDA_OBJECT], ids=["cpu", "cuda"])
+@pytest.mark.parametrize("built", [library.CPU_OBJECT, library.CUDA_OBJECT], ids=["cpu", "cuda"])
 def test_only_the_stable_abi_is_used(built):
     if built is None:
-        pytest.skip(f"no CUDA object here: {_library.CUDA_STATUS}")
+        pytest.skip(f"no CUDA object here: {library.CUDA_STATUS}")
     if shutil.which("nm") is None:
         pytest.skip("no nm (binutils) to read the symbols with")
     symbols = subprocess.run(["nm", "-D", "--undefined-only", built], capture_output=True, text=True, check=True).stdout
@@ -36,8 +36,8 @@ def test_only_the_stable_abi_is_used(built):
 
 
 def test_cuda_was_built_where_it_could_be():
-    info = _library.build_info()
-    assert (_library.CUDA_OBJECT is not None) == bool(info["cuda"] and torch.version.cuda)
+    info = library.build_info()
+    assert (library.CUDA_OBJECT is not None) == bool(info["cuda"] and torch.version.cuda)
     assert bool(info["cuda"]) == bool(info["cuda_architectures"])
 
 
@@ -46,4 +46,4 @@ def test_version_stands_once():
 
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     assert f'version = "{car_ext.__version__}"' in pyproject.read_text(encoding="utf-8")
-    assert _library.build_info()["version"] == car_ext.__version__
+    assert library.build_info()["version"] == car_ext.__version__

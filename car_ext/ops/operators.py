@@ -11,11 +11,11 @@ differentiable once. `car_ext.confusion` and `car_ext.spectral_norm` are how to 
 import warnings
 
 import torch
-from torch import Tensor, library
+from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.library import impl, register_autograd, register_fake
 
-from car_ext.ops import library as _library
-from car_ext.ops import reference as functional
+from car_ext.ops import library, reference
 
 car_step = torch.ops.car_ext.car_step
 attach_gradient = torch.ops.car_ext.attach_gradient
@@ -24,29 +24,29 @@ confusion_backward = torch.ops.car_ext.confusion_backward
 spectral_norm = torch.ops.car_ext.spectral_norm
 
 
-@library.register_fake("car_ext::car_step")
+@register_fake("car_ext::car_step")
 def _(logits, targets, sample_weights, class_weights, ema, *_):
     return ema.new_empty(()), torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-@library.register_fake("car_ext::attach_gradient")
+@register_fake("car_ext::attach_gradient")
 def _(logits, loss, grad):
     return torch.empty_like(loss)
 
 
-@library.register_fake("car_ext::confusion")
+@register_fake("car_ext::confusion")
 def _(logits, *_):
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     classes = logits.shape[1]
     return logits.new_empty((classes, classes), dtype=dtype), logits.new_empty((classes,), dtype=dtype)
 
 
-@library.register_fake("car_ext::confusion_backward")
+@register_fake("car_ext::confusion_backward")
 def _(upstream, logits, *_):
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-@library.register_fake("car_ext::spectral_norm")
+@register_fake("car_ext::spectral_norm")
 def _(matrix, *_):
     classes = matrix.shape[0]
     vectors = matrix.new_empty((classes,)), matrix.new_empty((classes,))
@@ -81,7 +81,7 @@ def _is_one(upstream: Tensor) -> bool:
         return False
 
 
-library.register_autograd("car_ext::attach_gradient", _scale_gradient, setup_context=_save_gradient)
+register_autograd("car_ext::attach_gradient", _scale_gradient, setup_context=_save_gradient)
 
 
 def _save_batch(ctx, inputs, output):
@@ -101,7 +101,7 @@ def _confusion_gradient(ctx, upstream: Tensor, _):
     return grad, *[None] * 7
 
 
-library.register_autograd("car_ext::confusion", _confusion_gradient, setup_context=_save_batch)
+register_autograd("car_ext::confusion", _confusion_gradient, setup_context=_save_batch)
 
 
 def _save_vectors(ctx, inputs, output):
@@ -116,7 +116,7 @@ def _sigma_gradient(ctx, upstream: Tensor, *_):
     return upstream * torch.outer(left, right), None, None, None
 
 
-library.register_autograd("car_ext::spectral_norm", _sigma_gradient, setup_context=_save_vectors)
+register_autograd("car_ext::spectral_norm", _sigma_gradient, setup_context=_save_vectors)
 
 
 _warned: set[str] = set()
@@ -127,11 +127,11 @@ def _warn_of_fallback(device: torch.device) -> None:
         return
     _warned.add(device.type)
     reason = ""
-    if device.type == "cuda" and _library.CUDA_OBJECT is None:
-        reason = f" ({_library.CUDA_STATUS})"
+    if device.type == "cuda" and library.CUDA_OBJECT is None:
+        reason = f" ({library.CUDA_STATUS})"
     elif device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
-        built = _library.build_info().get("cuda_architectures", "other architectures")
+        built = library.build_info().get("cuda_architectures", "other architectures")
         reason = (
             f" (they were built for {built}, this GPU is {capability}: rebuild with TORCH_CUDA_ARCH_LIST={capability} "
             "pip install . in the source folder)"
@@ -154,10 +154,10 @@ def _fallback(reference):
 # Kernels go before CompositeExplicitAutograd in the dispatcher, so under an operator's own name this runs only where
 # there is none. CUDA kernels that find no code for their GPU call the twin NAME_reference.
 for _reference in (
-    functional.car_step,
-    functional.confusion,
-    functional.confusion_backward,
-    functional.spectral_norm,
+    reference.car_step,
+    reference.confusion,
+    reference.confusion_backward,
+    reference.spectral_norm,
 ):
     for _name in (_reference.__name__, f"{_reference.__name__}_reference"):
-        library.impl(f"car_ext::{_name}", "CompositeExplicitAutograd", _fallback(_reference))
+        impl(f"car_ext::{_name}", "CompositeExplicitAutograd", _fallback(_reference))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from car_ext.ops import reference as functional
+from car_ext.ops import reference
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 FORMS = [
@@ -89,7 +89,7 @@ class Case:
     def oracle(self):
         """sigma, grad, state after the step, all float64."""
         few = self.classes <= LARGEST_SVD
-        step, place = (functional.car_step, "cpu") if few else (car_step_by_power_iteration, self.device)
+        step, place = (reference.car_step, "cpu") if few else (car_step_by_power_iteration, self.device)
         tensors = [self.logits, self.targets, self.weights, *self.state]
         wide = [None if t is None else _widened(t, place) for t in tensors]
         sigma, grad = step(*wide, *self.options.args())
@@ -115,7 +115,7 @@ def _widened(tensor, place):
 def car_step_by_power_iteration(
     logits, targets, sample_weights, class_weights, ema, updates, direction, spectral_error, *options
 ):
-    """functional.car_step for logits (B, K) with K too large for an SVD: same arguments, results and state.
+    """reference.car_step for logits (B, K) with K too large for an SVD: same arguments, results and state.
 
     d sigma / dM = u w^T, so with u and w held still, u^T M w has the gradient of sigma.
     """
@@ -125,7 +125,7 @@ def car_step_by_power_iteration(
     y, weights = targets.reshape(-1)[kept], weights.reshape(-1)[kept]
     leaf = logits.detach().requires_grad_()
     form = (o.gamma, o.temperature, o.softmax_over_all, o.detach_gate)
-    values = functional.surrogate(functional.rows_of_classes(leaf)[kept], y, *form)
+    values = reference.surrogate(reference.rows_of_classes(leaf)[kept], y, *form)
     mass = torch.zeros_like(class_weights).index_add_(0, y, weights)
     entering = (mass > 0) | (not o.hold_absent)
     first = entering & (updates == 0) & o.start_from_first_batch
@@ -245,8 +245,8 @@ def assert_confusion_matches(forward, backward, case: Case, logits=None):
     logits = case.logits if logits is None else logits
     form, upstream = case.options.form(), case.upstream()
     exact = (case.logits.double(), case.targets, None if case.weights is None else case.weights.double())
-    truth, true_mass = functional.confusion(*exact, *form)
-    true_grad = functional.confusion_backward(upstream.double(), *exact, true_mass, *form)
+    truth, true_mass = reference.confusion(*exact, *form)
+    true_grad = reference.confusion_backward(upstream.double(), *exact, true_mass, *form)
 
     matrix, mass = forward(logits, case.targets, case.weights, *form)
     grad = backward(upstream, logits, case.targets, case.weights, mass, *form)
@@ -276,7 +276,7 @@ def random_matrix(kind: str, k: int, seed: int = 0) -> torch.Tensor:
 def assert_triple_matches(matrix, operator):
     wide = matrix.dtype == torch.float64
     sigma, left, right, error = operator(matrix, None, 1e-10 if wide else 1e-5, 400)
-    true_sigma, true_left, true_right, _ = functional.spectral_norm(matrix.double(), None, 0, 0)
+    true_sigma, true_left, true_right, _ = reference.spectral_norm(matrix.double(), None, 0, 0)
     assert sigma.dtype == left.dtype == right.dtype == error.dtype == matrix.dtype
     assert relative(sigma, true_sigma) <= (1e-12 if wide else 2e-6)
     assert (left - true_left).norm() <= (1e-6 if wide else 1e-3)

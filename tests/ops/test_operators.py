@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from torch import library
 
 from car_ext.ops import operators as ops
-from car_ext.ops import reference as functional
+from car_ext.ops import reference
 
 
 @pytest.mark.parametrize("form", FORMS, ids=name_of)
@@ -204,10 +204,10 @@ def test_the_oracle_itself_by_hand():
     # One sample of class 0 among three, logits (1, 0, ln 3): softmax over the others is (1/4, 3/4).
     logits = torch.tensor([[1.0, 0.0, 3.0]], dtype=torch.float64)
     logits[0, 2] = torch.log(torch.tensor(3.0, dtype=torch.float64))
-    v = functional.surrogate(logits, torch.tensor([0]), gamma=0.0)
+    v = reference.surrogate(logits, torch.tensor([0]), gamma=0.0)
     gates = 1 / (1 + torch.exp(1 - logits[0]))
     torch.testing.assert_close(v[0], torch.tensor([0, 0.25, 0.75], dtype=torch.float64) * gates)
-    columns, mass = functional.class_means(v, torch.tensor([0]))
+    columns, mass = reference.class_means(v, torch.tensor([0]))
     torch.testing.assert_close(columns[:, 0], v[0])
     assert mass.tolist() == [1, 0, 0]
 
@@ -241,8 +241,8 @@ def test_fallback_warns_once_and_agrees(monkeypatch):
 
 def test_fallback_says_how_to_get_a_kernel(monkeypatch):
     monkeypatch.setattr(ops, "_warned", set())
-    monkeypatch.setattr(ops._library, "CUDA_OBJECT", "_C_cuda.so")
-    monkeypatch.setattr(ops._library, "build_info", lambda: {"cuda_architectures": "8.0;9.0"})
+    monkeypatch.setattr(ops.library, "CUDA_OBJECT", "_C_cuda.so")
+    monkeypatch.setattr(ops.library, "build_info", lambda: {"cuda_architectures": "8.0;9.0"})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
     with pytest.warns(UserWarning, match=r"built for 8.0;9.0, this GPU is 12.0: .*TORCH_CUDA_ARCH_LIST=12.0 pip"):
         ops._warn_of_fallback(torch.device("cuda"))

@@ -10,7 +10,7 @@ from torch import nn
 
 from car_ext import CAR, InputError, Variant
 from car_ext.methods.regularizers.full_confusion import FullConfusion
-from car_ext.ops import reference as functional
+from car_ext.ops import reference
 
 COUNTS = [100, 50, 10, 4]
 
@@ -66,8 +66,8 @@ def test_three_steps_against_the_formulas(options):
         copy_ = logits.detach().clone().requires_grad_()
         gamma = 0.0 if code else 0.2
         compared = copy_ + (options.get("prior", 0) * frequency.log()).float()
-        values = functional.surrogate(compared, y, gamma, softmax_over_all=code, detach_gate=code)
-        new, mass = functional.class_means(values, y)
+        values = reference.surrogate(compared, y, gamma, softmax_over_all=code, detach_gate=code)
+        new, mass = reference.class_means(values, y)
         if code and seed == 0:
             confusion = new.detach()
         elif options.get("absent") == "hold":
@@ -176,7 +176,7 @@ def test_prior_joins_dense_logits_too(make):
     options = {"prior": 1.0, "absent": "hold"}
     dense = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     targets = torch.randint(0, 4, (2, 3, 5), generator=torch.Generator().manual_seed(1))
-    rows = functional.rows_of_classes(dense)
+    rows = reference.rows_of_classes(dense)
     loss = make(CAR(COUNTS, **options))(dense, targets)
     flat = CAR(COUNTS, prior=0.0, absent="hold")(rows + torch.tensor(COUNTS).log(), targets.flatten())
     assert loss.item() == pytest.approx(flat.item(), rel=1e-6)  # log n and log frequency differ by a constant
@@ -264,7 +264,7 @@ def test_training_tracks_the_exact_svd_at_every_step():
             logits = net(inputs[chosen])
             exact_car = copy.deepcopy(car).double()
             state = (exact_car.class_weights, exact_car.ema, exact_car.updates, exact_car.direction)
-            sigma, exact = functional.car_step(
+            sigma, exact = reference.car_step(
                 logits.detach().double(), labels[chosen], None, *state, exact_car.spectral_error,
                 car.beta, car.gamma, car.temperature, car.softmax_over_all, car.detach_gate,
                 car.start_from_first_batch, car.hold_absent, car.debias, car.ignore_index, 1.0, 1,
@@ -336,7 +336,7 @@ def test_the_average_is_what_the_loss_sees_and_its_gap_to_all_samples(options):
     assert torch.linalg.matrix_norm(average * weights, 2).item() == pytest.approx(sigma.item(), rel=1e-5)
 
     form = (car.gamma, car.temperature, car.softmax_over_all, False, -100)
-    exact = functional.confusion(logits.double(), targets, None, *form)[0].T
+    exact = reference.confusion(logits.double(), targets, None, *form)[0].T
     torch.testing.assert_close(full.matrix().double(), exact, rtol=1e-5, atol=1e-7)
     assert full.gap() == {
         "sigma": pytest.approx(sigma.item(), rel=1e-5),
