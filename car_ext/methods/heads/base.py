@@ -1,4 +1,4 @@
-"""Heads on top of a finished one."""
+"""What heads share: a weight, and the finished head that some of them stand on."""
 
 import copy
 from typing import Any
@@ -14,12 +14,12 @@ def weight_of(head: nn.Module) -> Tensor:
     return weight
 
 
-class _OnFinished(nn.Module):
-    """Base of heads on top of a finished one, of which they keep a frozen copy."""
+class OnFinished(nn.Module):
+    """A head on top of a finished one, of which it keeps a frozen copy."""
 
     def __init__(self, init: nn.Module | None, name: str) -> None:
         super().__init__()
-        self.head = copy.deepcopy(_finished(init, name))
+        self.head = copy.deepcopy(finished_head(init, name))
         # As buffers, out of reach of optimizers and of requires_grad_ on the whole head.
         for module in self.head.modules():
             for key, parameter in list(module.named_parameters(recurse=False)):
@@ -31,7 +31,12 @@ class _OnFinished(nn.Module):
         return weight_of(self.head)
 
 
-def _finished(init: nn.Module | None, name: str) -> nn.Module:
+def finished_head(init: nn.Module | None, name: str) -> nn.Module:
+    """`init`, which the head `name` cannot do without.
+
+    Raises:
+        InputError: it is None.
+    """
     if init is None:
         raise InputError(f"head {name!r} starts from a finished head: give it one, of a model trained before")
     return init

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from car_ext.methods.heads.base import _OnFinished
+from car_ext.methods.heads.base import OnFinished
 from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
 from car_ext.priors import PerClass
@@ -16,7 +16,7 @@ from car_ext.priors import PerClass
     formula="s_c (w_c . x + b_c), only s learns, from 1",
     published="ImageNet-LT, ResNeXt-50: 49.9",
 )
-class LearnableWeightScaling(_OnFinished):
+class LearnableWeightScaling(OnFinished):
     """A frozen head and one learnable factor a class."""
 
     def __init__(
@@ -38,7 +38,7 @@ class LearnableWeightScaling(_OnFinished):
     published="ImageNet-LT, ResNeXt-50: 52.4",
     notes="the head alone; its loss weighs class k by pi_k^-1.2",
 )
-class DisAlign(_OnFinished):
+class DisAlign(OnFinished):
     """A frozen head, calibrated by a factor and an offset a class where a learnt confidence in the feature is high."""
 
     def __init__(

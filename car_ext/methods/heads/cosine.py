@@ -27,8 +27,9 @@ class Cosine(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, in_features).uniform_(-1, 1)))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.scale * _cosine(features, self.weight)
+        return self.scale * cosines(features, self.weight)
 
 
-def _cosine(features: Tensor, weight: Tensor) -> Tensor:
+def cosines(features: Tensor, weight: Tensor) -> Tensor:
+    """Of each feature (N, D) with each class's weight (K, D), as (N, K)."""
     return F.linear(F.normalize(features), F.normalize(weight))

@@ -4,7 +4,7 @@ import copy
 
 from torch import nn
 
-from car_ext.methods.heads.base import _finished
+from car_ext.methods.heads.base import finished_head
 from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
 from car_ext.priors import PerClass
@@ -30,4 +30,4 @@ def _linear(in_features: int, num_classes: int, *_: object) -> nn.Linear:
     formula="what it was, w_c . x + b_c for a linear one",
 )
 def _trained_on(in_features: int, num_classes: int, class_counts: PerClass, init: nn.Module | None = None) -> nn.Module:
-    return copy.deepcopy(_finished(init, "finished")).requires_grad_()
+    return copy.deepcopy(finished_head(init, "finished")).requires_grad_()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
-from car_ext.methods.heads.cosine import _cosine
+from car_ext.methods.heads.cosine import cosines
 from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
 
@@ -52,5 +52,5 @@ class NearestClassMean(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.metric == "cosine":
-            return _cosine(features, self.weight)
+            return cosines(features, self.weight)
         return F.linear(features, 2 * self.weight, -self.weight.square().sum(dim=1))

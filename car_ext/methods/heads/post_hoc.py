@@ -5,14 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
-from car_ext.methods.heads.base import _finished, _OnFinished, weight_of
+from car_ext.methods.heads.base import OnFinished, finished_head, weight_of
 from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
 from car_ext.priors import PerClass, relative_frequencies
 from car_ext.values import check
 
 
-class _Shifted(_OnFinished):
+class _Shifted(OnFinished):
     """A frozen head less a constant a class."""
 
     shift: Tensor
@@ -89,7 +89,7 @@ def _tau_norm(
     tau: float = 1.0,
     drop_bias: bool = True,
 ) -> nn.Linear:
-    return tau_normalized(_finished(init, "tau_norm"), tau, drop_bias)
+    return tau_normalized(finished_head(init, "tau_norm"), tau, drop_bias)
 
 
 @register(
@@ -108,7 +108,7 @@ def _logit_adjusted(
     *,
     tau: float = 1.0,
 ) -> nn.Module:
-    return logit_adjusted(_finished(init, "logit_adjusted"), class_counts, tau)
+    return logit_adjusted(finished_head(init, "logit_adjusted"), class_counts, tau)
 
 
 @torch.no_grad()
