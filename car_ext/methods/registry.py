@@ -36,7 +36,7 @@ class Method:
     """A registered constructor, and what a table of methods says of it."""
 
     name: str
-    kind: str  # "loss", "regularizer", "head", "sampler", "mix", "contrast", "stage2" or a new one
+    kind: str  # "loss", "weighting", "regularizer", "head", "sampler", "mix", "contrast", "stage2" or another
     build: Callable[..., Any]
     title: str
     source: str  # authors, venue and year
@@ -65,7 +65,7 @@ def register(
     """Decorator that makes a class or function known as `name` among its `kind`, and returns it as it was.
 
     Args:
-        kind: "loss", "regularizer", "head", "sampler", "mix", "contrast", "stage2" or a new one.
+        kind: "loss", "weighting", "regularizer", "head", "sampler", "mix", "contrast", "stage2" or a new one.
         name: the word.
         title: what the method is called.
         source: authors, venue and year.

@@ -5,6 +5,7 @@ from car_ext.methods.left_out import LEFT_OUT
 
 FLAGS = {
     "loss": "--loss",
+    "weighting": "--loss LOSS+",
     "regularizer": "--regularizer",
     "head": "--head",
     "sampler": "--sampler",
@@ -14,6 +15,7 @@ FLAGS = {
 }
 TESTS = {
     "loss": "tests/methods/losses/test_losses.py",
+    "weighting": "tests/methods/losses/test_losses.py",
     "regularizer": "tests/methods/regularizers/test_on_weight.py",
     "head": "tests/methods/heads/test_heads.py",
     "sampler": "tests/methods/test_samplers.py",

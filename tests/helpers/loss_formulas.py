@@ -153,6 +153,15 @@ def geometric_mean(z, t):
     return -sum(math.log(means[c]) for c in present) / len(present)
 
 
+MEAN_WEIGHTS = {"reweighted": PI**-1, "reweighted:rho=1.2": PI**-1.2}  # of the losses whose mean is a weighted one
+
+
+def mean_of(spec, losses, t):
+    """The mean of (B,) losses with label weights t (B, K)."""
+    weights = MEAN_WEIGHTS.get(spec, np.ones(K))
+    return losses.sum() / (np.asarray(t) @ weights / weights.mean()).sum()
+
+
 def oracle(spec, z, t, h):
     """(B,) losses by the definition: linear in the label weights t (B, K)."""
     z, t, h = z.double().numpy(), t.double().numpy(), h.double().numpy()

@@ -38,6 +38,7 @@ class Loss(nn.Module):
     priors: Tensor
 
     additive = True  # a sum over the samples, linear in their label weights: what a wrapper can re-weight
+    weighted_mean = False  # the mean is divided by the batch's weights, not by its samples
     needs_features = False
     cosine_logits = False  # logits are cosines in [-1, 1], not yet scaled
 
@@ -53,12 +54,19 @@ class Loss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor, features: Tensor | None = None) -> Tensor:
         if logits.dtype != torch.float64:
             logits = logits.float()
-        losses = self.per_sample(logits, self._label_weights(logits, targets), self._features(logits, features))
-        return losses.mean() if self.reduction == "mean" else losses
+        labels = self._label_weights(logits, targets)
+        losses = self.per_sample(logits, labels, self._features(logits, features))
+        if self.reduction == "none":
+            return losses
+        return losses.sum() / self.total_weight(labels) if self.weighted_mean else losses.mean()
 
     def per_sample(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         """The formula: logits and label weights (B, K), not negative, of any row sums, to losses (B,)."""
         raise NotImplementedError
+
+    def total_weight(self, labels: Tensor) -> Tensor:
+        """What the sum of a batch's losses is divided by where `weighted_mean`: label weights (B, K) to 0-dim."""
+        return labels.sum()
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Told before each epoch, from 1 to `epochs`; a loss with a schedule acts on it."""

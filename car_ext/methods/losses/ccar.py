@@ -40,9 +40,13 @@ class CCAR(Loss):
         self.base: Loss = build("loss", base, class_counts)
         check_additive(self.base, "ccar")
         self.needs_features, self.cosine_logits = self.base.needs_features, self.base.cosine_logits
+        self.weighted_mean = self.base.weighted_mean
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         self.base.set_epoch(epoch, epochs)
+
+    def total_weight(self, labels: Tensor) -> Tensor:
+        return self.base.total_weight(labels)
 
     def per_sample(self, logits: Tensor, labels: Tensor, features: Tensor | None) -> Tensor:
         p = logits.softmax(1)

@@ -20,6 +20,7 @@ from loss_formulas import (
     geometric_mean,
     influence,
     ldam,
+    mean_of,
     oracle,
 )
 
@@ -61,7 +62,7 @@ def test_losses_match_their_formulas(spec, dtype):
         mean = build_loss(spec, COUNTS)(z, targets, h)
         assert mean.dtype == dtype
         assert mean.shape == ()
-        assert mean.item() == pytest.approx(losses.mean().item(), rel=1e-6)
+        assert mean.item() == pytest.approx(mean_of(spec, losses.numpy(), t), rel=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -230,8 +231,12 @@ def test_class_weights_are_averaged_over_samples_or_over_weights():
     per_sample = F.cross_entropy(z, y, weights, reduction="none")
     ours = build_loss("cb_ce:beta=0.9", COUNTS)(z, y)
     torchs = build_loss("cb_ce:beta=0.9,weighted_mean=true", COUNTS)(z, y)
+    deferred = build_loss("ce+drw:beta=0.9", COUNTS, drw_epoch=1)(z, y)
+    switched_off = build_loss("ce+drw:beta=0.9,weighted_mean=false", COUNTS, drw_epoch=1)(z, y)
     torch.testing.assert_close(ours, per_sample.mean(), rtol=1e-6, atol=0)
     torch.testing.assert_close(torchs, F.cross_entropy(z, y, weights), rtol=1e-6, atol=0)
+    assert torch.equal(deferred, torchs)
+    assert torch.equal(switched_off, ours)
     assert abs(ours - torchs) > 0.1 * ours, "the two must differ for this test to mean something"
 
 
@@ -241,7 +246,9 @@ def test_class_weights_are_averaged_over_samples_or_over_weights():
 def test_deferred_reweighting_switches_at_its_epoch(drw_epoch, epochs, first):
     z, y, h = data()
     loss = build_loss("ldam:scale=10+drw", COUNTS, drw_epoch=drw_epoch)
-    plain, weighted = (np.mean(oracle_of(z, y, h)) for oracle_of in (_ldam, _weighted_ldam))
+    weights = class_balanced(lambda *_: 1, 0.9999)
+    plain = np.mean(_ldam(z, y, h))
+    weighted = np.sum(_weighted_ldam(z, y, h)) / sum(weights(None, label, None) for label in y.tolist())
     for epoch in range(1, epochs + 1):
         loss.set_epoch(epoch, epochs)
         assert loss(z, y).item() == pytest.approx(weighted if epoch >= first else plain, rel=1e-6), epoch
@@ -253,6 +260,26 @@ def _ldam(z, y, h):
 
 def _weighted_ldam(z, y, h):
     return [class_balanced(ldam(0.5, 10), 0.9999)(z[q].numpy(), int(y[q]), None) for q in range(B)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "weighed_by"),
+    [
+        ("ccar:base=reweighted", "reweighted"),  # a wrapper divides as what it wraps, by the weights of the labels alone
+        ("ccar:base=ce+drw", "drw"),
+        ("reweighted+drw", "both"),
+        ("reweighted:weighted_mean=false+drw:beta=0", "reweighted"),
+    ],
+)
+def test_wrappers_divide_by_all_weights(spec, weighed_by):
+    z, y, _ = data()
+    reweighted = 1 / PI[y] / np.mean(1 / PI)
+    balanced = np.array([class_balanced(lambda *_: 1, 0.9999)(None, label, None) for label in y.tolist()])
+    weights = {"reweighted": reweighted, "drw": balanced, "both": reweighted * balanced}[weighed_by]
+    losses, mean = (build_loss(spec, COUNTS, reduction=reduction) for reduction in ("none", "mean"))
+    for loss in (losses, mean):
+        loss.set_epoch(1, 1)  # the last of the epochs
+    assert mean(z, y).item() == pytest.approx(losses(z, y).sum().item() / weights.sum(), rel=1e-6)
 
 
 def test_epochs_reach_the_wrapped_loss():
@@ -342,7 +369,7 @@ def test_what_a_loss_needs_shows_through_wrappers():
     ("spec", "options", "message"),
     [
         ("focl", {}, "did you mean focal"),
-        ("ce+drv", {}, "is not a loss"),
+        ("ce+drv", {}, "'drv' is not a weighting; there are drw; did you mean drw"),
         ("ce", {"reduction": "sum"}, "reduction must be 'mean' or 'none', got 'sum'"),
         ("ce", {"smoothing": 2}, "smoothing must be in"),
         ("ce", {"drw_epoch": 3}, r"drw_epoch is 3, but loss 'ce' has no \+drw; write ce\+drw"),
@@ -361,7 +388,7 @@ def test_what_a_loss_needs_shows_through_wrappers():
         ("ccar:base=nothing", {}, "'nothing' is not a loss"),
         ("ccar:base=lade", {}, "ccar cannot wrap LADE"),
         ("gml_nolb+drw", {}, "re-weighting cannot wrap GeometricMean"),
-        ("cb_ce:weighted_mean=true+drw", {}, "cannot wrap DeferredReweighting"),
+        ("ce+drw:beta=1", {}, "beta is 1"),
         ("ib:alpha=0", {}, "alpha must be"),
         ("ib:start_epoch=0", {}, "start_epoch must be"),
         ("equalization:gamma=2", {}, "gamma must be in"),
