@@ -3,9 +3,9 @@
 Each entry names the repository (at the commit given there), the file and what of it was run. The inputs are the
 formulas below, in float64. What is left of a difference is our class constants, rounded to float32: 2e-7 at most.
 
-Not here: whole training runs; samplers, which draw otherwise (`test_samplers.py` holds them against their laws);
-AutoAugment, which is torchvision's; focal loss under class weights and the mean of ReMix over a batch, which differ
-here and say so.
+Not here: whole training runs; AutoAugment, which is torchvision's; focal loss under class weights, the order of
+class-aware sampling and the mean of ReMix over a batch, which differ here and say so; CCAR and LWR, of which we found
+no public code.
 """
 
 import hashlib
@@ -27,8 +27,10 @@ from car_ext.methods.heads import build_head
 from car_ext.methods.losses import build_loss
 from car_ext.methods.registry import build
 from car_ext.methods.regularizers.full_confusion import FullConfusion
+from car_ext.methods.samplers import build_sampler
 from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.summary import summarize
+from car_ext.models.classifier import build_model
 
 TEXT = (Path(__file__).parent / "peers.json").read_text(encoding="utf-8")
 PEERS = json.loads(TEXT)
@@ -53,6 +55,8 @@ def targets_of(step: int = 0) -> Tensor:
 
 COSINES = logits_of() / 2
 LOGITS = {"logits": logits_of(), "cosines": COSINES, "25 cosines": 25 * COSINES}
+OTHERS = (targets_of() + 1) % K
+MIXED_LABELS = 0.75 * F.one_hot(targets_of(), K) + 0.25 * F.one_hot(OTHERS, K).double()
 FEATURES = torch.cos(2 + 3 * grid(B, D))
 WEIGHT = (1 + CLASSES)[:, None] * torch.sin(3 + 2 * grid(K, D))
 BIAS, SCALES = CLASSES.cos() / 2, 1 + CLASSES / 4
@@ -84,7 +88,7 @@ def test_loss(peer):
     loss = build_loss(peer["word"], COUNTS).double()
     loss.set_epoch(peer.get("epoch", 1), epochs=200)
     logits = LOGITS[peer["inputs"]].clone().requires_grad_()
-    value = loss(logits, targets_of(), FEATURES)
+    value = loss(logits, MIXED_LABELS if peer.get("labels") == "mixed" else targets_of(), FEATURES)
     value.backward()
     assert_close(value, peer["value"])
     assert_close(logits.grad, peer["gradient"])
@@ -149,8 +153,9 @@ def test_max_norm():
     assert_close(weight, peer["after the second"])
 
 
-VIEWS = F.normalize(torch.sin(1 + grid(2 * B, F_DIM)), dim=1).view(2, B, F_DIM)
-PROTOTYPES = F.normalize(torch.cos(1 + grid(K, F_DIM)), dim=1)
+RAW_VIEWS, RAW_PROTOTYPES = torch.sin(1 + grid(2 * B, F_DIM)), torch.cos(1 + grid(K, F_DIM))
+VIEWS = F.normalize(RAW_VIEWS, dim=1).view(2, B, F_DIM)
+PROTOTYPES = F.normalize(RAW_PROTOTYPES, dim=1)
 QUEUE, QUEUE_TARGETS = F.normalize(torch.cos(2 + grid(7, F_DIM)), dim=1), torch.arange(7) % K
 
 
@@ -194,6 +199,41 @@ def test_parametric_contrast():
     assert_close(value, peer["value"])
     assert_close(logits.grad, peer["gradient of the logits"])
     assert_close(queries.grad, peer["gradient of the queries"])
+
+
+def test_semantic_labels():
+    peer = of_contrast("concutmix")
+    contrast = build_contrast(peer["word"], COUNTS, network()).double()
+    contrast.projection = contrast.prototype_projection = straight_through()
+    contrast.set_epoch(peer["epoch"], epochs=200)
+    batch = mix.Mixed(torch.empty(B, 1, 1, 1), targets_of(), OTHERS, torch.full((B,), 0.75))
+    _, labels = contrast(logits_of(), batch, MIXED_LABELS, RAW_VIEWS[:B], VIEWS, RAW_PROTOTYPES)
+    assert_close(labels, peer["labels"])
+
+
+@every("samplers")
+def test_sampler(peer):
+    targets = np.repeat(np.arange(K), 40 * np.array(COUNTS))
+    sampler = build_sampler(peer["word"], targets, batch_size=128, seed=0)
+    sampler.set_epoch(peer.get("epoch", 1), 200)
+    drawn = np.bincount(targets[np.concatenate(list(sampler))]) / len(targets)
+    theirs = np.array(peer["class_probabilities"])
+    assert (np.abs(drawn - theirs) < 4.5 * np.sqrt(theirs * (1 - theirs) / len(targets))).all()
+
+
+@torch.no_grad()
+def test_network():
+    peer = PEERS["network"]
+    model = build_model(peer["word"], COUNTS, 32, 3, [0.0] * 3, [1.0] * 3).double().eval()
+    state = {**model.backbone.state_dict(), **model.head.state_dict()}
+    for n, (name, tensor) in enumerate((name, x) for name, x in state.items() if x.is_floating_point()):
+        sines = torch.sin(n + 2 * torch.arange(tensor.numel(), dtype=torch.float64)).view(tensor.shape)
+        if tensor.ndim == 4:
+            sines *= 2 / tensor[0].numel() ** 0.5
+        elif tensor.ndim == 1:
+            sines = 1 + sines / 2 if name.endswith(("weight", "running_var")) else sines / 4
+        tensor.copy_(sines)
+    assert_close(model(torch.arange(2 * 32 * 32 * 3).square().remainder(251).view(2, 32, 32, 3)), peer["logits"])
 
 
 @pytest.mark.parametrize("ratio", PEERS["remix"]["label weights by ratio"])
