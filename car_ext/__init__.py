@@ -2,7 +2,7 @@
 
 from car_ext import CAR, build_loss
 
-car, balanced = CAR(class_counts), build_loss("balanced_softmax", class_counts)
+balanced, car = build_loss("balanced_softmax", class_counts), CAR(class_counts, alpha=0.2, prior=1)
 loss = balanced(logits, targets) + car(logits, targets)
 """
 

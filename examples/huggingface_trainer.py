@@ -11,7 +11,8 @@ from car_ext.metrics import confusion_counts, group_accuracies
 class CARTrainer(Trainer):
     def __init__(self, model, class_counts, **options):
         # Parts of the network, without parameters: they move with it, and its checkpoints hold CAR's moving average.
-        model.balanced, model.car = build_loss("balanced_softmax", class_counts), CAR(class_counts)
+        model.balanced = build_loss("balanced_softmax", class_counts)
+        model.car = CAR(class_counts, alpha=0.2, prior=1)  # prior=1 because the loss beside it has the class prior
         super().__init__(model, **options)
         self.model_accepts_loss_kwargs = False  # the loss is a batch's mean: gradient accumulation has to divide it
 

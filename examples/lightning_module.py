@@ -17,7 +17,8 @@ class Classifier(lightning.LightningModule):
         convolutions = nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64), nn.ReLU()
         self.network = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(1024, len(class_counts)))
         self.balanced = build_loss("balanced_softmax", class_counts)
-        self.car = CAR(class_counts)  # a submodule: Lightning moves it, saves its average, stops it in validation
+        # A submodule: Lightning moves it, saves its average, stops it in validation. prior=1 as in the loss beside it.
+        self.car = CAR(class_counts, alpha=0.2, prior=1)
 
     def training_step(self, batch, batch_idx):
         images, targets = batch

@@ -25,7 +25,8 @@ def main(epochs: int = 20, out: str = "runs/plain_pytorch.pt") -> dict:
     convolutions = nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.BatchNorm2d(64), nn.ReLU()
     model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(1024, data.num_classes)).to(device)
     balanced = build_loss("balanced_softmax", data.class_counts).to(device)
-    car = CAR(data.class_counts).to(device)  # nothing in it is trained: the optimizer need not know it
+    # Nothing in CAR is trained: the optimizer need not know it. prior=1 because the loss beside it has the class prior.
+    car = CAR(data.class_counts, alpha=0.2, prior=1).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     for epoch in range(epochs):

@@ -30,7 +30,8 @@ def main(epochs: int = 15, out: str = "runs/timm_style") -> dict:
     test = create_loader(Pictures(data.test), (1, 32, 32), 64, crop_pct=1, **both)
     model = create_model("resnet10t", in_chans=1, num_classes=data.num_classes).to(device)
     balanced = build_loss("balanced_softmax", data.class_counts).to(device)
-    car = CAR(data.class_counts).to(device)  # nothing in it is trained: the optimizer need not know it
+    # Nothing in CAR is trained: the optimizer need not know it. prior=1 because the loss beside it has the class prior.
+    car = CAR(data.class_counts, alpha=0.2, prior=1).to(device)
     optimizer = optim.create_optimizer_v2(model, opt="adamw", lr=3e-3, weight_decay=0.05)
     schedule, _ = scheduler.create_scheduler_v2(optimizer, sched="cosine", num_epochs=epochs)
 

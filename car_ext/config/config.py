@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from car_ext.datasets import NAMES, PROFILES, SELECTIONS, DataOptions
+from car_ext.datasets.statistics import CONSTANTS
 from car_ext.errors import InputError, suggest
-from car_ext.methods.augment.images import AUGMENTATIONS
+from car_ext.methods.augment.images import BASES, MODIFIERS, check_augmentation
 from car_ext.methods.regularizers import split_words
 from car_ext.methods.regularizers.car import CAROptions
 from car_ext.methods.table import names
@@ -56,12 +57,25 @@ class Config:
     )
     selection_seed: int = option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
     img_size: int | None = option(None, "data", "side of the square the network sees, in pixels", low=4)
+    resize: int | None = option(
+        None,
+        "data",
+        "side that images are brought to before --img-size is cut from them; default: that size, but 1.1 of it for "
+        "random resized crops",
+        low=4,
+    )
+    normalize: str = option(
+        "auto",
+        "data",
+        "mean and standard deviation of the pixels that the network sees as 0 and 1: of the training images, or "
+        "published constants; auto is those of --pretrained weights, else the training images'",
+        choices=("auto", *CONSTANTS),
+    )
     augment: str = option(
         "auto",
         "data",
-        "training-time augmentation: shifted crops, mirrored too, or random resized crops (rrc); "
-        "auto is none for digits, crop-flip up to 96 pixels, rrc above",
-        choices=("auto", *AUGMENTATIONS),
+        f"training-time augmentation: none or {', '.join(BASES)}, with any of +{', +'.join(MODIFIERS)} behind it; auto "
+        "is none for digits, crop-flip up to 96 pixels, rrc above",
     )
     holdout: float = option(
         0.0,
@@ -74,8 +88,7 @@ class Config:
     view_augment: str = option(
         "auto",
         "data",
-        "augmentation of the further views that --contrast compares; auto is crop for digits, else simclr",
-        choices=("auto", *AUGMENTATIONS[1:]),
+        "of the further views that --contrast compares, as --augment; auto is crop for digits, else simclr",
     )
     cache_gb: float | None = option(
         None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
@@ -86,6 +99,12 @@ class Config:
     )
     patch_size: int | None = option(None, "model", "patch side of a transformer, in pixels", low=1)
     pretrained: bool = option(False, "model", "start from timm's published weights (downloaded once)")
+    init: str = option(
+        "model",
+        "model",
+        "initial weights: as the model's code draws them, or as torch does by default for each kind of layer",
+        choices=("model", "torch"),
+    )
 
     loss: str = option(
         "ce",
@@ -128,7 +147,10 @@ class Config:
     lr: float = option(3e-3, "optimisation", "peak learning rate", above=0)
     min_lr: float = option(0.0, "optimisation", "learning rate at the end of the cosine", low=0)
     schedule: str = option(
-        "cosine", "optimisation", "how the learning rate falls after the warm-up", choices=("cosine", "step")
+        "cosine",
+        "optimisation",
+        "how the learning rate goes on after the warm-up",
+        choices=("cosine", "step", "constant"),
     )
     step_epochs: str | None = option(
         None, "optimisation", "after which epochs a step schedule lowers the rate, such as 160,180"
@@ -136,6 +158,7 @@ class Config:
     step_factor: float = option(0.1, "optimisation", "what each of them multiplies the rate by", above=0, below=1)
     warmup_epochs: float = option(1.0, "optimisation", "epochs of linear warm-up, may be a fraction", low=0)
     momentum: float = option(0.9, "optimisation", "momentum of sgd; adamw ignores it", low=0, below=1)
+    nesterov: bool = option(False, "optimisation", "Nesterov's momentum for sgd; adamw ignores it")
     weight_decay: float = option(0.05, "optimisation", "weight decay, on all parameters", low=0)
     clip_grad: float | None = option(None, "optimisation", "largest gradient norm of a step", above=0)
     amp: str = option(
@@ -166,6 +189,14 @@ class Config:
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_car()
+        check_augmentation(self.augment, "augment", "auto", "none")
+        check_augmentation(self.view_augment, "view_augment", "auto")
+        if self.resize and self.img_size and self.resize < self.img_size:
+            raise InputError(f"resize is {self.resize}, less than the {self.img_size} of img_size; raise it.")
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise InputError("nesterov is a form of momentum, but momentum is 0; raise it, or leave nesterov out.")
+        if self.pretrained and self.init != "model":
+            raise InputError(f"init is {self.init}, but pretrained says where the weights come from; keep one.")
         if self.warmup_epochs > self.epochs:
             raise InputError(f"warmup_epochs is {self.warmup_epochs:g}, more than all {self.epochs} epochs; lower it.")
         if self.min_lr > self.lr:

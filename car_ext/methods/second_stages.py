@@ -8,7 +8,16 @@ from typing import Any
 from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
 
-_BAG = "schedule of Zhang et al., AAAI 2021"
+_BAG = "options and schedule of Zhang et al., AAAI 2021, whose warm-up begins at a third of the rate, not at 0"
+_BAG_SCHEDULE = {
+    "epochs": 30,
+    "lr": 0.1,
+    "weight_decay": 5e-4,
+    "batch_size": 128,
+    "warmup_epochs": 5.0,
+    "schedule": "step",
+    "step_epochs": "10,20",
+}
 _LOS = "retraining table of Sun et al. (LOS), ICLR 2025"
 _SAME_AS_LTWB = "its schedule is not published; here as weight balancing's second stage"
 
@@ -35,7 +44,7 @@ def _stage2(name: str, values: dict[str, Any], **description: Any) -> None:
 
 _stage2(
     "crt",
-    {"head": "linear", "sampler": "class_balanced", "epochs": 30, "lr": 0.1, "weight_decay": 5e-4},
+    {"head": "linear", "sampler": "class_balanced", **_BAG_SCHEDULE},
     title="Classifier re-training (cRT)",
     source=DECOUPLING,
     formula="a new linear head, class-balanced sampling",
@@ -44,11 +53,12 @@ _stage2(
 )
 _stage2(
     "lws",
-    {"head": "lws", "sampler": "class_balanced", "epochs": 5, "lr": 0.2},
+    {"head": "lws", "sampler": "class_balanced", **_BAG_SCHEDULE},
     title="Learnable weight scaling (LWS)",
     source=DECOUPLING,
     formula="a factor a class for the finished head, class-balanced sampling",
     published="CIFAR10-LT / CIFAR100-LT IR100 ResNet-32: 72.63 / 40.16 (Zhang et al., AAAI 2021)",
+    notes=_BAG,
 )
 _stage2(
     "los",
@@ -101,11 +111,19 @@ for _name, _loss, _title, _value in (
     )
 _stage2(
     "gml_nolb",
-    {"loss": "gml_nolb", "head": "linear", "epochs": 10, "lr": 1e-3, "optimizer": "adamw"},
+    {
+        "loss": "gml_nolb",
+        "head": "linear",
+        "epochs": 10,
+        "lr": 1e-3,
+        "optimizer": "adamw",
+        "schedule": "constant",
+    },
     title="Geometric-mean loss on finished features (NOLB)",
     source="Du and Wu, CVPR 2023",
     formula="a new linear head, the geometric-mean loss",
     published="CIFAR100-LT IR100 ViT-S: 50.23 (as cited in arXiv 2603.16732)",
+    notes="constant rate, as in the code of CAR, whose network stays in training mode: --bn train",
 )
 _stage2(
     "disalign",
@@ -114,15 +132,16 @@ _stage2(
     source="Zhang et al., CVPR 2021",
     formula="a calibration of the finished logits, cross-entropy with weights pi_k^-1.2",
     published="ImageNet-LT ResNeXt-50: 52.4",
+    notes="published with batches of 256",
 )
-for _name, _title, _source in (
-    ("tau_norm", "tau-normalised classifier", DECOUPLING),
-    ("ncm", "Nearest class mean", DECOUPLING),
-    ("logit_adjusted", "Post-hoc logit adjustment", "Menon et al., ICLR 2021"),
+for _name, _head, _title, _source in (
+    ("tau_norm", "tau_norm", "tau-normalised classifier", DECOUPLING),
+    ("ncm", "ncm:metric=centred", "Nearest class mean", DECOUPLING),
+    ("logit_adjusted", "logit_adjusted", "Post-hoc logit adjustment", "Menon et al., ICLR 2021"),
 ):
     _stage2(
         _name,
-        {"head": _name, "epochs": 1},
+        {"head": _head, "epochs": 1},
         title=_title,
         source=_source,
         formula="nothing is trained; see the head",

@@ -46,11 +46,12 @@ def build_model(
     class_counts: PerClass,
     image_size: int,
     channels: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     patch_size: int | None = None,
     pretrained: bool = False,
     heads: Sequence[str] = ("linear",),
+    init: str = "model",
 ) -> Classifier:
     """A classifier for square images of `image_size` pixels and `channels` channels.
 
@@ -60,9 +61,10 @@ def build_model(
         class_counts: (K,) training images of each class.
         image_size: pixels of the side.
         channels: 1 or 3.
-        mean, std: (C,) of the training images; with `pretrained` those of the published weights take their place.
+        mean, std: (C,) of the training images, of intensity / 255; None for those that `pretrained` weights expect.
         patch_size: of a transformer, in pixels.
         pretrained: begin from timm's published weights.
+        init: "model" for the weights that the model's code draws, "torch" for PyTorch's default of every layer.
         heads: words of `car_ext.methods.heads`, each head beginning from the one before.
 
     Raises:
@@ -77,16 +79,23 @@ def build_model(
         from car_ext.models import timm_models  # timm takes a second to import, which the small networks do without
 
         backbone = timm_models.timm_model(name, image_size, channels, patch_size, pretrained)
-        if pretrained:
+        if mean is None or std is None:
             mean, std = timm_models.published_statistics(backbone, channels)
+    if init == "torch":
+        backbone.apply(_reset)
     model = Classifier(backbone, nn.Identity(), mean, std)
     width = _feature_width(model, name, image_size, channels)
     head: nn.Module | None = None
     for word in heads:
         model.head = head = build_head(word, width, len(class_counts), class_counts, head)
-    if isinstance(backbone, CIFARResNet) and heads[0] == "linear":
+    if isinstance(backbone, CIFARResNet) and heads[0] == "linear" and init == "model":
         nn.init.kaiming_normal_(weight_of(model.head))
     return model
+
+
+def _reset(module: nn.Module) -> None:
+    if callable(reset := getattr(module, "reset_parameters", None)):
+        reset()
 
 
 def _feature_width(model: Classifier, name: str, image_size: int, channels: int) -> int:

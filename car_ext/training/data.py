@@ -14,7 +14,7 @@ def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
         augment = "rrc" if size > LARGEST_CROP else "crop-flip"
     # Random resized crops need something to crop from; the original images give it where a size is asked for.
     crops = augment.startswith("rrc") or (augment.startswith("randaugment") and (size or 0) > LARGEST_CROP)
-    stored = round(1.1 * size) if size and crops else size
+    stored = config.resize or (round(1.1 * size) if size and crops else size)
     cache = None if config.cache_gb is None else int(config.cache_gb * 1e9)
     data = datasets.load(config.data, stored, config.imbalance_ratio, cache, options=config.data_options)
     if augment == "auto":

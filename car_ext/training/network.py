@@ -1,20 +1,20 @@
 """The network of a job: new, out of a run's last checkpoint, or frozen with a new head for a second stage."""
 
-import numpy as np
+from collections.abc import Sequence
 
 from car_ext import datasets
 from car_ext.config.config import Config
+from car_ext.datasets.statistics import CONSTANTS, statistics
+from car_ext.errors import InputError
 from car_ext.methods.heads import build_head
 from car_ext.methods.heads.base import weight_of
 from car_ext.models.classifier import Classifier, build_model
 from car_ext.priors import PerClass
 
-STATISTICS_IMAGES = 2000
-
 
 def new_network(config: Config, data: datasets.LongTailedData, image_size: int) -> Classifier:
-    """The classifier of a first stage, which normalises by the statistics of `data`."""
-    mean, std = _statistics(data.train.images)
+    """The classifier of a first stage."""
+    mean, std = _normalization(config, data)
     return build_model(
         config.model,
         data.class_counts,
@@ -25,6 +25,7 @@ def new_network(config: Config, data: datasets.LongTailedData, image_size: int) 
         config.patch_size,
         config.pretrained,
         [config.head],
+        config.init,
     )
 
 
@@ -34,13 +35,17 @@ def replace_head(model: Classifier, head: str, class_counts: PerClass) -> None:
     model.head = build_head(head, weight_of(model.head).shape[1], len(class_counts), class_counts, model.head)
 
 
-def _statistics(images: datasets.Images) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation (C,) of intensity / 255 over evenly spaced images."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(int)
-    sums = np.zeros((2, np.asarray(images[0]).shape[-1]))
-    for index in chosen:
-        pixels = images[int(index)] / 255
-        sums += pixels.mean(axis=(0, 1)), np.square(pixels).mean(axis=(0, 1))
-    mean, square = sums / len(chosen)
-    std = np.sqrt(np.maximum(square - mean**2, (1 / 255) ** 2))  # a channel may be constant
-    return mean.tolist(), std.tolist()
+def _normalization(
+    config: Config, data: datasets.LongTailedData
+) -> tuple[Sequence[float], Sequence[float]] | tuple[None, None]:
+    """Mean and standard deviation (C,); None twice for those of published weights.
+
+    Raises:
+        InputError: constants of colours for grey images.
+    """
+    if config.normalize == "auto":
+        return (None, None) if config.pretrained else statistics(data.train.images)
+    mean, std = CONSTANTS[config.normalize]
+    if data.channels != len(mean):
+        raise InputError(f"--normalize {config.normalize} is for images of three colours, but {data.name} is grey.")
+    return mean, std

@@ -15,7 +15,13 @@ def build_optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Op
     parameters = [parameter for parameter in everything if parameter.requires_grad]
     parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
@@ -23,7 +29,8 @@ def rate_of_step(step: int, steps: int, config: Config) -> float:
     """The learning rate of step `step` of the whole run, which has `steps` an epoch."""
     drops = [epochs * steps for epochs in config.drop_epochs]
     warmup, end = config.warmup_epochs * steps, config.epochs * steps
-    return learning_rate(step, end, warmup, config.lr, config.min_lr, drops, config.step_factor)
+    floor = config.lr if config.schedule == "constant" else config.min_lr
+    return learning_rate(step, end, warmup, config.lr, floor, drops, config.step_factor)
 
 
 def learning_rate(

@@ -119,9 +119,11 @@ def test_what_cannot_be_built_is_named_with_the_fix(name, size, options, words):
 def test_pretrained_weights_bring_their_statistics(monkeypatch):
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **kw: create(name, **kw))
-    model = build("resnet18", pretrained=True)
+    model = build_model("resnet18", COUNTS, 32, 3, None, None, pretrained=True)
     assert model.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
-    grey = build_model("resnet18", COUNTS, 32, 1, [0.1], [0.1], pretrained=True)
+    grey = build_model("resnet18", COUNTS, 32, 1, None, None, pretrained=True)
+    own = build_model("resnet18", COUNTS, 32, 3, MEAN, STD, pretrained=True)
+    assert own.mean.tolist() == pytest.approx(MEAN)
     assert grey.mean.tolist() == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
 
 

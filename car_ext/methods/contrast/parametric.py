@@ -66,9 +66,8 @@ def parametric_contrastive(
     source="Cui et al., ICCV 2021",
     formula="-sum_p w_p log(e^(s_p) / sum_k e^(s_k)) / sum_p w_p; s: z + log pi of classes, q.k/t of batch and queue",
     published="CIFAR100-LT IR100/50/10: 52.0 / 56.0 / 64.2 (400 epochs, AutoAugment and Cutout)",
-    notes="takes the place of --loss; the ResNet-32 of the published code has twice the usual width "
-    "(--model cifar_resnet32x2); a linear head takes thousands of steps at this temperature, --head cosine fewer; the "
-    "queue begins empty here, with random vectors and labels there",
+    notes="takes the place of --loss; a linear head takes thousands of steps at this temperature, --head cosine fewer; "
+    "the queue begins empty here, with random vectors and labels there",
 )
 class ParametricContrast(Contrast):
     """Query, key and queue (MoCo) beside the classifier's logits, which act as learnable centres of the classes.
@@ -81,7 +80,7 @@ class ParametricContrast(Contrast):
         class_counts: (K,) training images of each class.
         in_features: D.
         model: the classifier, as `car_ext.models.Classifier`; it is copied.
-        alpha: weight of each positive query or key, not negative: published 0.02 for IR100, 0.01 for IR10.
+        alpha: weight of each positive query or key, not negative: 0.01 in the published code at every imbalance ratio.
         beta: weight of the anchor's centre, positive.
         temperature: t, positive.
         queue: its length, not negative.
@@ -102,7 +101,7 @@ class ParametricContrast(Contrast):
         in_features: int,
         model: Network,
         *,
-        alpha: float = 0.02,
+        alpha: float = 0.01,
         beta: float = 1.0,
         temperature: float = 0.05,
         queue: int = 1024,

@@ -36,7 +36,8 @@ class LearnableWeightScaling(OnFinished):
     source="Zhang et al., CVPR 2021",
     formula="(1 + c a_k) z_k + c b_k with c = sigmoid(v . x + d); z frozen, a from 1, b from 0",
     published="ImageNet-LT, ResNeXt-50: 52.4",
-    notes="the head alone; its loss weighs class k by pi_k^-1.2",
+    notes="the head alone; its loss weighs class k by pi_k^-1.2; the bias d begins at 0, in the published code "
+    "anywhere within 1 / sqrt(D)",
 )
 class DisAlign(OnFinished):
     """A frozen head, calibrated by a factor and an offset a class where a learnt confidence in the feature is high."""

@@ -21,7 +21,8 @@ def build_loss(
 ) -> Loss:
     """A loss from `NAME[:key=value,...][+drw[:key=value,...]]`, such as `focal:gamma=1`, `ldam:scale=30+drw`.
 
-    `+drw` wraps it in `DeferredReweighting`, with the options behind it. `car_ext.methods.registry.methods("loss")` lists the names.
+    `+drw` wraps it in `DeferredReweighting`, with the options behind it. `car_ext.methods.registry.methods("loss")`
+    lists the names.
 
     Args:
         spec: the word.

@@ -83,9 +83,7 @@ def cb_ce(
     class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, weighted_mean: bool = False
 ) -> DeferredReweighting:
     """`CrossEntropy` with class-balanced weights from the first epoch."""
-    return DeferredReweighting(
-        CrossEntropy(class_counts, reduction), 1, beta=beta, weighted_mean=weighted_mean
-    )
+    return DeferredReweighting(CrossEntropy(class_counts, reduction), 1, beta=beta, weighted_mean=weighted_mean)
 
 
 @register(
@@ -113,8 +111,8 @@ def cb_bce(
     source="Cui et al., CVPR 2019",
     formula="w_y times the sigmoid focal loss, w_c ~ (1 - beta) / (1 - beta^n_c), mean 1",
     published="CIFAR100-LT IR100 ResNet-32: 38.56 (Zhang et al., AAAI 2021)",
-    notes="summed over the classes, divided by the batch size; without the paper's initial bias -log(K - 1); 38.56 is of "
-    "beta=0.9,gamma=1",
+    notes="summed over the classes, divided by the batch size; without the paper's initial bias -log(K - 1); 38.56 is "
+    "of beta=0.9,gamma=1",
 )
 def cb_focal(
     class_counts: PerClass, reduction: str = "mean", *, beta: float = 0.9999, gamma: float = 2.0, form: str = "sigmoid"

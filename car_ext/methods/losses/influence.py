@@ -20,7 +20,7 @@ EPSILON = 1e-3  # of the authors' code: bounds the weight of a sample that is fi
     source="Park et al., ICCV 2021",
     formula="w_y CE alpha / (sum_k |p_k - [k = y]| ||h||_1 + 1e-3), w_c ~ 1 / n_c, mean 1; CE before start_epoch",
     notes="as the authors' code: alpha 1000, gradient through the weight; its recipe divides the learning rate by 100 "
-    "from start_epoch on",
+    "at start_epoch and twice more: --schedule step --step-epochs 100,160,180 --step-factor 0.01",
 )
 class InfluenceBalanced(Loss):
     """Cross-entropy divided by its influence on the classifier, after a first phase of plain cross-entropy.

@@ -1,15 +1,17 @@
 """Augmentation of one image: the same bits as its parts in a row, and nothing but a clipped square cut out."""
 
 import pickle
+import random
 
 import numpy as np
 import pytest
+import timm.data.auto_augment
 import torch
 from torchvision.transforms import v2
 
 from car_ext.errors import InputError
 from car_ext.methods.augment.boxes import clipped_box
-from car_ext.methods.augment.images import AUGMENTATIONS, Cutout, image_augmentation
+from car_ext.methods.augment.images import BASES, MODIFIERS, Cutout, image_augmentation
 
 
 def image(size: int = 36, channels: int = 3) -> torch.Tensor:
@@ -23,6 +25,7 @@ def seeded(augment, seed: int, picture: torch.Tensor) -> torch.Tensor:
 
 
 CROP, FLIP, RRC = v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.RandomResizedCrop(32, scale=(0.8, 1.0))
+WIDE = v2.RandomResizedCrop(32, scale=(0.08, 1.0))
 AUTO = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=128)
 RANDOM = v2.RandAugment(num_ops=2, magnitude=30, num_magnitude_bins=31, fill=128)  # 10 of 10 is 30 of 30
 
@@ -33,6 +36,11 @@ RANDOM = v2.RandAugment(num_ops=2, magnitude=30, num_magnitude_bins=31, fill=128
         ("crop", [CROP]),
         ("crop-flip", [CROP, FLIP]),
         ("rrc", [RRC, FLIP]),
+        ("rrc-wide+jitter", [WIDE, FLIP, v2.ColorJitter(0.4, 0.4, 0.4)]),
+        (
+            "simclr-wide",
+            [WIDE, FLIP, v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), v2.RandomGrayscale(0.2)],
+        ),
         ("autoaugment", [CROP, FLIP, AUTO]),
         ("randaugment", [CROP, FLIP, RANDOM]),
         ("randaugment+cutout", [CROP, FLIP, RANDOM, Cutout(16)]),
@@ -58,7 +66,7 @@ def test_large_images_are_cropped_and_resized_before_randaugment():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
+@pytest.mark.parametrize("name", [*BASES, *(f"crop+{word}" for word in MODIFIERS), "rrc+jitter+cutout"])
 def test_every_augmentation_gives_a_square_of_bytes(name, channels):
     augment = pickle.loads(pickle.dumps(image_augmentation(name, 24)))  # as a worker process gets it
     for seed in range(10):
@@ -71,10 +79,27 @@ def test_none_is_none():
     assert image_augmentation("none", 32) is None
 
 
-@pytest.mark.parametrize("name", ["mirror", "none+cutout", "crop+", "crop+blur"])
+@pytest.mark.parametrize("name", ["mirror", "none+cutout", "crop+", "crop+blur", "crop+cutout+cutout", "cutout"])
 def test_an_unknown_name_is_named(name):
-    with pytest.raises(InputError, match=r"is not known; there are none, crop,"):
+    with pytest.raises(InputError, match=r"augmentation is '.*', but must be one of none, crop, .* any of \+jitter, "):
         image_augmentation(name, 32)
+
+
+def test_timm_s_randaugment_is_timm_s_and_leaves_other_generators_alone():
+    augment, picture = image_augmentation("crop+randaugment-mstd", 32), image()
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    before = random.random(), np.random.rand()  # noqa: NPY002
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    results = [seeded(augment, seed, picture) for seed in range(20)]
+    assert (random.random(), np.random.rand()) == before  # noqa: NPY002
+    assert all(torch.equal(seeded(augment, seed, picture), result) for seed, result in enumerate(results))
+    assert len({result.numpy().tobytes() for result in results}) > 12
+    operations = augment.transforms[1].transform
+    theirs = timm.data.auto_augment.rand_augment_transform("rand-n2-m10-mstd0.5", {"img_mean": (128, 128, 128)})
+    assert [op.name for op in operations.ops] == [op.name for op in theirs.ops]
+    assert {(op.prob, op.magnitude, op.magnitude_std) for op in operations.ops} == {(0.5, 10, 0.5)}
 
 
 def test_cutout_blackens_one_clipped_square():

@@ -93,7 +93,7 @@ def test_a_head_of_another_shape_is_named(name):
     [
         ("cosine:scale=0", "scale of head 'cosine' is 0"),
         ("cosine:scale=inf", "scale"),
-        ("ncm:metric=l1", "'l1': give cosine or l2"),
+        ("ncm:metric=l1", "'l1': give cosine, l2, l2n, centred"),
         ("tau_norm:tau=nan", "tau of head 'tau_norm'"),
         ("logit_adjusted:tau=inf", "tau of head 'logit_adjusted'"),
         ("linear:scale=2", "scale of head 'linear' is not an option"),
@@ -177,6 +177,21 @@ def test_heads_on_a_head_on_a_head_are_frozen(finished, features):
     head = build_head("lws", D, K, COUNTS, init=inner)
     assert [name for name, _ in head.named_parameters()] == ["scale"]
     assert torch.equal(head(features), inner(features))
+
+
+@pytest.mark.parametrize("metric", ["l2n", "centred"])
+def test_ncm_of_normalised_features(metric, features):
+    targets = torch.tensor([0, 1, 2, 3, 0, 1, 0, 3, 0])
+    head = build_head(f"ncm:metric={metric}", D, K, COUNTS).fit(features, targets)
+    x, y = numpy(features), targets.numpy()
+    x = x - x.mean(axis=0) if metric == "centred" else x
+    x = np.array([row / np.sqrt((row**2).sum()) for row in x])
+    means = np.array([x[y == c].mean(axis=0) for c in range(K)])
+    distances = np.array([[((row - mean) ** 2).sum() for mean in means] for row in x])
+    close(head(features), 1 - distances)  # |x|^2 is 1
+    again = build_head(f"ncm:metric={metric}", D, K, COUNTS)
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(features), head(features))
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])

@@ -265,7 +265,10 @@ def _weighted_ldam(z, y, h):
 @pytest.mark.parametrize(
     ("spec", "weighed_by"),
     [
-        ("ccar:base=reweighted", "reweighted"),  # a wrapper divides as what it wraps, by the weights of the labels alone
+        (
+            "ccar:base=reweighted",
+            "reweighted",
+        ),  # a wrapper divides as what it wraps, by the weights of the labels alone
         ("ccar:base=ce+drw", "drw"),
         ("reweighted+drw", "both"),
         ("reweighted:weighted_mean=false+drw:beta=0", "reweighted"),
