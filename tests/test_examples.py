@@ -1,6 +1,7 @@
 """Every example trains, scores its worst class, and keeps CAR's moving average where its framework keeps the rest."""
 
 import importlib.util
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def losses(monkeypatch):
         monkeypatch.delenv(variable)
     yield seen
     torch.use_deterministic_algorithms(False)
+
+
+def test_one_thing_is_recommended():
+    """CAR beside a loss with the class prior has the prior as well, wherever the two stand together."""
+    root = FOLDER.parent
+    texts = [root / "README.md", *(root / "docs").rglob("*.md"), root / "car_ext" / "__init__.py", *FOLDER.glob("*.py")]
+    blocks = [text for path in texts for text in re.split(r"```", path.read_text(encoding="utf-8"))]
+    beside = [block for block in blocks if '"balanced_softmax"' in block and "CAR(" in block]
+    assert len(beside) >= 7
+    for block in beside:
+        for arguments in re.findall(r"(?<![a-z_])CAR\((.+?)\)", block):
+            assert arguments.endswith("class_counts, alpha=0.2, prior=1"), block
 
 
 def test_every_example_is_here():
