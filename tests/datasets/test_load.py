@@ -133,7 +133,8 @@ def test_lazy_zip_works_in_threads(tree, tmp_path):
 
 @pytest.mark.parametrize(("side", "stored"), [(96, 96), (97, 224)])
 def test_default_image_size(tree, side, stored):
-    save(tree / "train" / "ant" / "0.png", Image.new("RGB", (side + 5, side)))
+    for path in (tree / "train").rglob("*.png"):
+        save(path, Image.new("RGB", (side + 5, side)))
     assert load(str(tree), cache_bytes=0).image_size == stored
 
 
