@@ -31,6 +31,9 @@ def main():
         "--rows", type=Path, metavar="FILE.csv", help="write file, true, predicted and confidence of each picture"
     )
     arguments = parser.parse_args()
+    for file in filter(None, (arguments.log, arguments.rows)):
+        if not file.absolute().parent.is_dir():
+            refuse(f"{str(file)!r} cannot be written: its folder does not exist")
     predict = predict_beside(arguments.model)
     try:
         session, facts = predict.load(arguments.model)
@@ -91,8 +94,8 @@ def classified(predict, session, facts, batch):
 
 def label_of(path, folder, names):
     """The class that a picture's sub-folder names; "" where it names none."""
-    first, *below = path.relative_to(folder).parts
-    return first if below and first in names else ""
+    first, *_ = path.relative_to(folder).parent.parts or [""]
+    return first if first in names else ""
 
 
 def accuracies(pairs):

@@ -7,7 +7,7 @@ of training and refuses the same files in the same words.
 import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
@@ -102,14 +102,14 @@ def without_colour(image: Image.Image, key: int | tuple, stored: str) -> Image.I
 
 def raw_mode(image: Image.Image) -> str:
     """How the file of an opened image stores its samples, in Pillow's words: "RGB;16B"."""
-    how = image.tile[0][3] if image.tile else ""
+    how = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else ""
     return str(how[0] if isinstance(how, tuple) else how)
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """What sets a loaded image upright; no metadata but its orientation are read, and none are written."""
     try:
-        return TURNS.get(image.getexif().get(ORIENTATION))
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # not even a table of tags: as a viewer shows it
         return None
 

@@ -32,7 +32,7 @@ def load(path, providers=("CPUExecutionProvider",)):
     except Exception as error:  # onnxruntime and json have many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{str(path)!r} is no model that onnxruntime can load ({reason}): export it again") from None
-    if lacking := {"class_names", "stored_size", "image_size", "channels"} - facts.keys():
+    if lacking := {"class_names", "class_counts", "stored_size", "image_size", "channels"} - facts.keys():
         raise ValueError(f"model {str(path)!r} does not say {', '.join(sorted(lacking))}: export it with car_ext")
     return session, facts
 
@@ -78,7 +78,7 @@ def read(path, facts):
 
 def readable(paths, facts):
     """A path and its pixels, of every picture that can be read. What is wrong with others is said on stderr."""
-    unreadable, flat = 0, []
+    unreadable, flat, first = 0, 0, None
     for path in paths:
         try:
             pixels = read(path, facts)
@@ -87,12 +87,12 @@ def readable(paths, facts):
             unreadable += 1
             continue
         if is_flat(pixels):
-            flat.append((str(path), pixels))
+            flat, first = flat + 1, first or (str(path), pixels)
         yield path, pixels
     if unreadable:
         print(f"{unreadable} of {len(paths)} pictures could not be read", file=sys.stderr)
     if flat:
-        print(f"warning: {flat_warning(*flat[0], len(flat), len(paths) - unreadable)}", file=sys.stderr)
+        print(f"warning: {flat_warning(*first, flat, len(paths) - unreadable)}", file=sys.stderr)
 
 
 def probabilities(session, images):
@@ -104,6 +104,9 @@ def probabilities(session, images):
 
 def main(arguments):
     """Prints what the model sees, and gives the exit code: 2 where that is nothing."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
     if len(arguments) < 2:
         print(USAGE, file=sys.stderr)
         return 2
