@@ -150,7 +150,9 @@ def test_other_files_are_ignored(tree, tmp_path):
     assert load(str(packed)).class_counts.tolist() == [8, 4, 2]
 
 
-@pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.bmp", "a.WebP", "a.ppm", "a.tif", "a.TIFF"])
+@pytest.mark.parametrize(
+    "name", ["a.JPG", "a.jpeg", "a.jfif", "a.bmp", "a.WebP", "a.ppm", "a.pgm", "a.pbm", "a.pnm", "a.tif", "a.TIFF"]
+)
 def test_formats(tree, name):
     save(tree / "train" / "cow" / name, Image.new("RGB", (6, 6), (50, 100, 150)))
     data = load(str(tree))

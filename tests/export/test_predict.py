@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,11 @@ def test_an_export_holds_the_decoder_of_training_verbatim():
     assert "import car_ext" not in text
     assert "from car_ext" not in text
     assert len(text.splitlines()) < 300  # somebody reads it before it goes to a server
+
+
+def test_the_stated_pillow_is_that_of_the_package(predict):
+    stated = re.search(r'"pillow>=([0-9.]+)"', (Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert f"pillow ({stated[1]} or newer)" in predict.__doc__
 
 
 def test_predict_sees_the_folder_without_what_is_no_picture(predict, model, incoming, capsys):
