@@ -78,7 +78,7 @@ def read(path, facts):
 
 def readable(paths, facts):
     """A path and its pixels, of every picture that can be read. What is wrong with others is said on stderr."""
-    unreadable, flat, first = 0, 0, None
+    unreadable, flat, first = 0, 0, ("", np.zeros(0, np.uint8))
     for path in paths:
         try:
             pixels = read(path, facts)
@@ -87,7 +87,7 @@ def readable(paths, facts):
             unreadable += 1
             continue
         if is_flat(pixels):
-            flat, first = flat + 1, first or (str(path), pixels)
+            flat, first = flat + 1, first if flat else (str(path), pixels)
         yield path, pixels
     if unreadable:
         print(f"{unreadable} of {len(paths)} pictures could not be read", file=sys.stderr)
