@@ -13,6 +13,7 @@ from car_ext.datasets.holdout import hold_out
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.longtail import PROFILES, SELECTIONS, imbalance
 from car_ext.datasets.options import DataOptions
+from car_ext.datasets.sample import warn_of_flat
 from car_ext.datasets.source import NAMES, SOURCES, Request, Source, find_source
 from car_ext.datasets.split import Images, LongTailedData, Split
 from car_ext.errors import InputError
@@ -55,8 +56,8 @@ def load(
             or the path of an image folder or a .zip of one (`folder.load`), a list file .txt of images below
             options.data_root (`list_file.load`) or a folder of parquet files (`parquet.load`); or what a source takes
             that was added with `register` or by an entry point of the group "car_ext.data".
-        image_size: stored height and width in pixels; None: 8 for the digits, 32 for CIFAR, and else the shorter
-            side of the first training image up to 96, 224 for larger ones.
+        image_size: stored height and width in pixels; None: 8 for the digits, 32 for CIFAR, and else the median
+            shorter side of the training images up to 96, 224 for larger ones (`sample.default_size`).
         imbalance_ratio: largest over smallest class count, cut by `longtail.imbalance`; None: 50 for the
             digits, and everything else as it is.
         cache_bytes: memory the decoded images may take; None is a quarter of what is free. A split that does
@@ -84,11 +85,15 @@ def load(
     budget = default_cache_bytes() if cache_bytes is None else cache_bytes
     for part in splits:
         split = getattr(loaded, part)
-        shape = (len(split), loaded.image_size, loaded.image_size, loaded.channels)
-        if not isinstance(split.images, np.ndarray) and math.prod(shape) <= budget:
+        if isinstance(split.images, np.ndarray):
+            continue
+        array, shape = None, (len(split), loaded.image_size, loaded.image_size, loaded.channels)
+        if math.prod(shape) <= budget:
             budget -= math.prod(shape)
             array = decode_all(split.images, shape, f"decoding {part}")
             loaded = replace(loaded, **{part: replace(split, images=array)})
+        if isinstance(split.images, LazyImages):
+            warn_of_flat(split.images, array)
     return loaded
 
 

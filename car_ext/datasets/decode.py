@@ -1,21 +1,19 @@
-"""From the bytes of an image file to a square uint8 array."""
+"""Decoding for training: as `picture.py`, whose refusals become an `InputError`."""
 
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from car_ext.datasets import picture
+from car_ext.datasets.picture import EXTENSIONS, FORMATS, square
 from car_ext.errors import InputError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-# Pillow knows formats that start other programs (EPS runs Ghostscript); only these are ever tried.
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+__all__ = ["EXTENSIONS", "FORMATS", "decode", "shorter_side", "square"]
 
 
 def decode(data: bytes, image_size: int, path: str) -> np.ndarray:
-    """An image file as (image_size, image_size, 3) uint8 RGB.
-
-    The EXIF orientation is applied, transparency is laid over white and 16-bit grey is scaled to 8 bits.
+    """An image file as (image_size, image_size, 3) uint8 RGB, see `picture.decode`.
 
     Args:
         data: the whole file.
@@ -23,13 +21,12 @@ def decode(data: bytes, image_size: int, path: str) -> np.ndarray:
         path: names the file in the error message.
 
     Raises:
-        InputError: the bytes are no intact image of a known format, or decode to an unreasonable size.
+        InputError: the bytes are no intact image of a known format and range, or of an unreasonable size.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return np.array(square(_rgb(ImageOps.exif_transpose(image)), image_size))
-    except Exception as error:  # a corrupt file makes Pillow raise almost anything
-        raise _undecodable(path, error) from error
+        return picture.decode(data, image_size, path)
+    except picture.Undecodable as error:
+        raise InputError(str(error)) from None  # a worker sends the text of a chain as well
 
 
 def shorter_side(data: bytes, path: str) -> int:
@@ -42,33 +39,4 @@ def shorter_side(data: bytes, path: str) -> int:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return min(image.size)
     except Exception as error:
-        raise _undecodable(path, error) from error
-
-
-def _undecodable(path: str, error: Exception) -> InputError:
-    reason = "no known image format" if isinstance(error, UnidentifiedImageError) else error
-    return InputError(f"image {path!r} cannot be decoded ({reason}): replace or remove it")
-
-
-def square(image: Image.Image, image_size: int) -> Image.Image:
-    """The centre square of an image, resized (bicubic) to image_size pixels a side."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    if side == image_size:
-        return image.crop(box)
-    # Resizing only the box keeps a 1 x 50000 image from growing into gigabytes before its crop.
-    return image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it at 255
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+        raise InputError(str(picture.undecodable(path, error))) from None

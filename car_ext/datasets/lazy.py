@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from car_ext.datasets.decode import decode, shorter_side, square
+from car_ext.datasets.decode import decode, square
 from car_ext.datasets.split import Positions
 
 
@@ -70,13 +70,3 @@ class ResizedImages:
     def take(self, positions: Positions) -> "ResizedImages":
         """The images at some positions, in that order."""
         return ResizedImages(self.pictures[positions], self.image_size)
-
-
-def default_size(source: Files, key: Any) -> int:
-    """The side of the stored images where none is asked for: that of a first image up to 96 pixels, else 224.
-
-    Raises:
-        InputError: the image cannot be read.
-    """
-    side = shorter_side(source.read(key), source.locate(key))
-    return side if side <= 96 else 224

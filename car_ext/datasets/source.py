@@ -54,7 +54,7 @@ class Source:
         load: the whole data set. What is not held in memory is an `Images`, decoded when it is asked for.
         options: which of data_root, test_list, label_column and download it has a use for; others are refused.
         names: the data sets that it knows by name.
-        side: pixels of the images where no size is asked for; None is that of the first one.
+        side: pixels of the images where no size is asked for; None where the images decide.
         imbalance_ratio: what the training split is cut to unless another is asked for; None leaves it whole.
         selection: which images a cut keeps unless another is asked for, see `longtail.imbalance`.
         general: whether it takes so much that it is asked last.

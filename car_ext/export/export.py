@@ -1,11 +1,13 @@
 """From a run to files of one or more formats, each checked in its own runtime before it takes its name."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from car_ext.datasets import picture
 from car_ext.errors import InputError
 from car_ext.export.calibration import Calibration
 from car_ext.export.format import FORMATS, Format
@@ -15,7 +17,8 @@ from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.values import distinct
 
 TRIED_BATCHES = (1, 3, 7)
-PREDICT = Path(__file__).with_name("predict.py")  # not imported: it needs onnxruntime, and is to stand alone
+PREDICT = Path(__file__).with_name("predict.py")  # not imported: it needs onnxruntime
+PICTURE = Path(picture.__file__)  # the decoder of training
 
 
 def to_onnx(run_dir: str | Path, out: str | Path | None = None) -> Path:
@@ -73,9 +76,15 @@ def export_run(
         for name, path in paths.items():
             if path.suffix == ".onnx":
                 _replace(written[name].with_name(path.name + ".data"), path.with_name(path.name + ".data"))
-                write_text(path.with_name("predict.py"), PREDICT.read_text(encoding="utf-8"))
+                write_text(path.with_name("predict.py"), standalone_predict())
             _replace(written[name], path)
     return paths
+
+
+def standalone_predict() -> str:
+    """The text of `predict.py` with the decoder's in place of its import."""
+    text, decoder = (path.read_text(encoding="utf-8") for path in (PREDICT, PICTURE))
+    return re.sub(r"from car_ext\.datasets\.picture import .*\n", lambda _: f"\n{decoder}\n", text, count=1)
 
 
 def _write(format: Format, draft: Path, run: FinishedRun, calibration: Calibration) -> None:
@@ -132,10 +141,10 @@ def _paths(
         paths = {name: folder}
     for path in paths.values():
         script = path.with_name("predict.py")
-        if path.suffix == ".onnx" and script.exists() and _title(script) != _title(PREDICT):
+        if path.suffix == ".onnx" and script.exists() and not _is_ours(script):
             raise InputError(f"{script} is not the one that an export writes beside its model; move it, or give --out.")
     return paths
 
 
-def _title(script: Path) -> str:
-    return script.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+def _is_ours(script: Path) -> bool:
+    return script.read_text(encoding="utf-8", errors="replace").startswith('"""python predict.py MODEL.onnx ')

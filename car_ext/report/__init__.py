@@ -49,7 +49,8 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
     Args:
         log: a line of JSON for each batch of pictures: "time" (ISO 8601), "model", "predicted" (class name to images),
             "mean_confidence", and where they are known "class_counts" (class name to training images), and of a batch
-            with labels "true" and "correct" (class name to images, and to those recognised). Other keys are left alone.
+            with labels "true" and "correct" (class name to images, and to those recognised) and "unlabelled" (images
+            without one, where some are). Other keys are left alone.
         out: the file to write, replaced if it exists.
 
     Raises:

@@ -133,7 +133,8 @@ def test_lazy_zip_works_in_threads(tree, tmp_path):
 
 @pytest.mark.parametrize(("side", "stored"), [(96, 96), (97, 224)])
 def test_default_image_size(tree, side, stored):
-    save(tree / "train" / "ant" / "0.png", Image.new("RGB", (side + 5, side)))
+    for path in (tree / "train").rglob("*.png"):
+        save(path, Image.new("RGB", (side + 5, side)))
     assert load(str(tree), cache_bytes=0).image_size == stored
 
 
@@ -149,7 +150,9 @@ def test_other_files_are_ignored(tree, tmp_path):
     assert load(str(packed)).class_counts.tolist() == [8, 4, 2]
 
 
-@pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.bmp", "a.WebP", "a.ppm", "a.tif", "a.TIFF"])
+@pytest.mark.parametrize(
+    "name", ["a.JPG", "a.jpeg", "a.jfif", "a.bmp", "a.WebP", "a.ppm", "a.pgm", "a.pbm", "a.pnm", "a.tif", "a.TIFF"]
+)
 def test_formats(tree, name):
     save(tree / "train" / "cow" / name, Image.new("RGB", (6, 6), (50, 100, 150)))
     data = load(str(tree))

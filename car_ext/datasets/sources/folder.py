@@ -1,11 +1,13 @@
 """A folder, or a .zip of one, of images sorted into split and class folders."""
 
+import itertools
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from car_ext.datasets.decode import EXTENSIONS
-from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.lazy import LazyImages
+from car_ext.datasets.sample import default_size
 from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree, ZipTree
@@ -20,7 +22,7 @@ def load(path: Path, image_size: int | None, needs_train: bool = True) -> LongTa
 
     Args:
         path: the folder or .zip file.
-        image_size: stored height and width in pixels; None is `lazy.default_size` of the first image.
+        image_size: stored height and width in pixels; None is `sample.default_size`.
         needs_train: False lets train/ be missing, as where a finished model is scored.
 
     Raises:
@@ -42,7 +44,7 @@ def load(path: Path, image_size: int | None, needs_train: bool = True) -> LongTa
         )
     class_names = tuple(train_files)
     if image_size is None:
-        image_size = default_size(tree, (train_files if train else test_files)[class_names[0]][0])
+        image_size = default_size(tree, list(itertools.chain(*(train_files if train else test_files).values())))
 
     def split(by_class: dict[str, list[str]]) -> Split:
         files = [name for names in by_class.values() for name in names]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.lazy import LazyImages
+from car_ext.datasets.sample import default_size
 from car_ext.datasets.source import Request, Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree
@@ -23,7 +24,7 @@ def load(name: str, train_list: Path | None, test_list: Path, root: Path, image_
         train_list: the training images; None leaves the training split empty, as where a finished model is scored.
         test_list: the test images.
         root: folder that the paths are relative to; nothing outside it is read.
-        image_size: stored height and width in pixels; None is `lazy.default_size` of the first image.
+        image_size: stored height and width in pixels; None is `sample.default_size`.
 
     Raises:
         InputError: a list that cannot be read or is empty, a line that is no path and label, a path that is unsafe or
@@ -41,7 +42,7 @@ def load(name: str, train_list: Path | None, test_list: Path, root: Path, image_
                     "both need every class"
                 )
     if image_size is None:
-        image_size = default_size(tree, (train_files or test_files)[0])
+        image_size = default_size(tree, train_files or test_files)
     train = Split(LazyImages(tree, train_files, image_size), train_targets)
     test = Split(LazyImages(tree, test_files, image_size), test_targets)
     return LongTailedData(name, tuple(map(str, range(num_classes))), train, test, image_size, channels=3)

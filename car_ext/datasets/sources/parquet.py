@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.lazy import LazyImages
+from car_ext.datasets.sample import default_size
 from car_ext.datasets.shards import Shards, opened, pyarrow
 from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
@@ -34,7 +35,7 @@ def load(path: Path, image_size: int | None, label_column: str | None, needs_tra
 
     Args:
         path: the folder.
-        image_size: stored height and width in pixels; None is `lazy.default_size` of the first image.
+        image_size: stored height and width in pixels; None is `sample.default_size`.
         label_column: the label column, where several could be.
         needs_train: False lets the training files be missing, as where a finished model is scored.
 
@@ -61,7 +62,9 @@ def load(path: Path, image_size: int | None, label_column: str | None, needs_tra
         if files[part] and (len(names) < 2 or not counts.all()):
             lacking = f"class {names[counts.argmin()]!r} has no image" if len(names) > 1 else "fewer than 2 classes are"
             raise InputError(f"{lacking} in the {part} files of {str(path)!r}: every class needs one in each split")
-    image_size = image_size or default_size(shards["train" if files["train"] else "test"], 0)
+    if image_size is None:
+        looked_at = shards["train" if files["train"] else "test"]
+        image_size = default_size(looked_at, range(len(looked_at)))
     train, test = (
         Split(LazyImages(shards[part], range(len(shards[part])), image_size), targets[part]) for part in files
     )

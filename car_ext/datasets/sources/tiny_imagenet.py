@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from car_ext.datasets.lazy import LazyImages, default_size
+from car_ext.datasets.lazy import LazyImages
+from car_ext.datasets.sample import default_size
 from car_ext.datasets.source import Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree, ZipTree
@@ -21,7 +22,7 @@ def load(root: Path, image_size: int | None) -> LongTailedData:
 
     Args:
         root: folder that holds tiny-imagenet-200 or tiny-imagenet-200.zip.
-        image_size: stored height and width in pixels; None is `lazy.default_size` of the first image, 64.
+        image_size: stored height and width in pixels; None is `sample.default_size`, 64.
 
     Raises:
         InputError: neither is there, or not in this layout.
@@ -34,7 +35,7 @@ def load(root: Path, image_size: int | None) -> LongTailedData:
     if not files:
         raise InputError(f"{tree.locate(f'{FOLDER}/train')!r} holds no train/WNID/images/*: check its layout")
     targets = np.repeat(np.arange(len(class_names)), [len(names) for names in by_class])
-    image_size = image_size or default_size(tree, files[0])
+    image_size = image_size or default_size(tree, files)
     train = Split(LazyImages(tree, files, image_size), targets)
     test = Split(*_annotated(tree, class_names, image_size))
     return LongTailedData("tiny_imagenet", tuple(class_names), train, test, image_size, channels=3)

@@ -54,7 +54,8 @@ class Batch:
         confidence, model = line["mean_confidence"], line["model"]
         if not sum(predicted.values()):
             raise ValueError("predicted holds no image")
-        if true and (sum(true.values()) != sum(predicted.values()) or not true.keys() <= predicted.keys()):
+        labelled = sum(predicted.values()) - _count(line.get("unlabelled", 0), "unlabelled")
+        if true and (sum(true.values()) != labelled or not true.keys() <= predicted.keys()):
             raise ValueError("true and predicted are not of the same images")
         if any(hits > min(true.get(name, 0), predicted.get(name, 0)) for name, hits in correct.items()):
             raise ValueError("more images are correct than were predicted or true")
@@ -187,6 +188,11 @@ def _counts(line: Mapping[str, Any], key: str) -> dict[str, int]:
     if not isinstance(counts, dict):
         raise TypeError(f"{key} is {counts!r:.40}, but must be class names with counts")
     for name, count in counts.items():
-        if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
-            raise ValueError(f"{key} holds {count!r:.40} for {name!r:.40}")
+        _count(count, key, f" for {name!r:.40}")
     return counts
+
+
+def _count(count: Any, key: str, where: str = "") -> int:
+    if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
+        raise ValueError(f"{key} holds {count!r:.40}{where}")
+    return count
