@@ -24,6 +24,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tags of a TIFF and values of theirs
+SAMPLE_FORMAT, SIGNED = 339, 2
 FLAT = 16  # levels of 256, more than what 12-bit samples in a 16-bit file leave
 
 
@@ -70,13 +72,16 @@ def on_white(image: Image.Image) -> Image.Image:
     stored = raw_mode(image)  # loading forgets it
     image.load()
     key = image.info.get("transparency")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
-    if image.mode == "I" and image.format == "TIFF":
+    if (image.mode == "I" and image.format == "TIFF") or SIGNED in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)):
         raise ValueError("32-bit and signed pixels have no known range")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it at 255
         samples = np.asarray(image)
         grey = (samples * 255.0 // 4095 if stored == "I;12" else np.clip(samples, 0, 65535) // 257).astype(np.uint8)
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow heeds up to 8 bits
+            grey = 255 - grey
         grey[samples == key] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("1", "L", "RGB"):

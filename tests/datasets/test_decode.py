@@ -53,6 +53,20 @@ def test_12_bits_use_the_whole_range():
     assert decode(data, 2, "x")[..., 0].tolist() == [[255, 0], [127, 127]]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_zero_may_be_white(bits):
+    samples = np.array([[0, 2**bits - 1]], "<u2" if bits == 16 else np.uint8).tobytes()
+    upright, inverted = (decode(tiff(2 * samples, 2, 2, bits, white), 2, "x")[..., 0] for white in (False, True))
+    assert upright.tolist() == [[0, 255]] * 2
+    assert inverted.tolist() == [[255, 0]] * 2
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_samples_are_refused(bits):
+    with pytest.raises(InputError, match="signed pixels have no known range"):
+        decode(tiff(bytes(bits // 2), 2, 2, bits, kind=2), 2, "x")
+
+
 def test_16_bits_are_read_alike_from_every_format():
     samples = noise(0, 65536, (5, 5), np.uint16)
     image = Image.fromarray(samples)

@@ -28,10 +28,11 @@ def png(samples, bits: int, key=None) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
-def tiff(samples: bytes, width: int, height: int, bits: int) -> bytes:
-    """An uncompressed grey TIFF of some bits a sample."""
-    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
-    entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in (*tags, (279, len(samples)))]
+def tiff(samples: bytes, width: int, height: int, bits: int, zero_is_white: bool = False, kind: int = 1) -> bytes:
+    """An uncompressed grey TIFF of some bits a sample, of kind 1 (unsigned) or 2 (signed)."""
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, int(not zero_is_white)), (273, 8), (277, 1)]
+    tags += [(278, height), (279, len(samples)), (339, kind)]
+    entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags]
     directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
     return b"II*\0" + struct.pack("<I", 8 + len(samples)) + samples + directory
 
