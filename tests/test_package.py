@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,9 @@ def test_version_stands_once():
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     assert f'version = "{car_ext.__version__}"' in pyproject.read_text(encoding="utf-8")
     assert library.build_info()["version"] == car_ext.__version__
+
+
+def test_every_dependency_states_its_minimum():
+    """`.ci/minimum` installs exactly those and uses them."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [need for need in project["dependencies"] if not re.match(r"[a-z0-9-]+>=[0-9.]+(;|$)", need)] == []

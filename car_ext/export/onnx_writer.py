@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 import torch
-from onnxscript import ir
+from onnxscript import ir, opset18
 from torch import Tensor, nn
 
 from car_ext.errors import InputError
@@ -19,6 +19,7 @@ from car_ext.export.translations import onnx_translations
 from car_ext.runtimes.finished_run import FinishedRun
 
 OPSET = 18
+op: Any = opset18  # its types are those of an eager call; in a translation it takes and gives the values of a graph
 STANDARD = ("", "ai.onnx")
 LARGEST_WEIGHTS = 2_000_000_000  # bytes; a protobuf message ends at 2 GiB, names and metadata included
 
@@ -78,6 +79,18 @@ class _Cast(nn.Module):
         return x.to(self.dtype)
 
 
+# Without annotations: the exporter takes those of such a function for ONNX types.
+def _pooled(pooled, size, stride, storage_offset=None):
+    """`as_strided` as average pooling to one pixel leaves it in programs of torch 2.11 to 2.13: the same tensor.
+
+    The exporter's own translation is a loop, which older runtimes cannot quantise.
+    """
+    dense = len(size) == 4 and list(size[2:]) == [1, 1] and list(stride[:2]) == [size[1], 1] and not storage_offset
+    if not dense or list(pooled.shape)[1:] != list(size[1:]):
+        raise NotImplementedError(f"as_strided to {size} by {stride}")
+    return op.Identity(pooled)
+
+
 def _translated(classifier: nn.Module, image_shape: tuple[int, int, int]) -> ir.Model:
     example = torch.zeros(2, *image_shape, dtype=torch.uint8)
     # The exporter reports its own progress and the deprecations of its own calls; neither helps its user.
@@ -96,7 +109,7 @@ def _translated(classifier: nn.Module, image_shape: tuple[int, int, int]) -> ir.
                 input_names=["images"],
                 output_names=["logits"],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-                custom_translation_table=onnx_translations(),
+                custom_translation_table={**onnx_translations(), torch.ops.aten.as_strided.default: _pooled},
             )
     finally:
         noisy.setLevel(level)

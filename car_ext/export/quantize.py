@@ -61,6 +61,7 @@ def save_int8(run: FinishedRun, float32: Path, path: Path, images: datasets.Spli
             quant_pre_process(
                 float32,
                 prepared,
+                skip_symbolic_shape=True,  # onnx infers what there is, and older versions of the other cannot
                 save_as_external_data=True,
                 all_tensors_to_one_file=True,
                 external_data_location="prepared.data",

@@ -118,6 +118,29 @@ def test_export_refuses_a_model_that_computes_something_else(error, shown, run, 
     assert not list(tmp_path.iterdir())
 
 
+class Strided(torch.nn.Module):
+    """Average pooling as torch 2.11 to 2.13 export it, with strides spelled out."""
+
+    def __init__(self, sizes, strides):
+        super().__init__()
+        self.sizes, self.strides = sizes, strides
+
+    def forward(self, images):
+        pooled = images.permute(0, 3, 1, 2).float().mean(dim=(2, 3), keepdim=True)
+        return torch.as_strided(pooled, (len(images), *self.sizes), self.strides).flatten(1)
+
+
+def test_pooling_with_strides_is_no_loop():
+    model = onnx_writer._translated(Strided((3, 1, 1), (3, 1, 3, 3)), (4, 4, 3))
+    assert "Loop" not in {node.op_type for node in model.graph}
+    assert "ReduceMean" in {node.op_type for node in model.graph}
+
+
+def test_other_strides_are_refused():
+    with pytest.raises(Exception, match="as_strided"):
+        onnx_writer._translated(Strided((1, 3, 1), (3, 3, 1, 1)), (4, 4, 3))
+
+
 def test_export_refuses_operators_outside_the_standard(tmp_path):
     node = onnx.helper.make_node("Confusion", ["x"], ["y"], domain="car_ext")
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
