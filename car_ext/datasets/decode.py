@@ -7,7 +7,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from car_ext.errors import InputError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+# Those of torchvision's ImageFolder, and .jfif, under which Windows saves JPEG.
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 # Pillow knows formats that start other programs (EPS runs Ghostscript); only these are ever tried.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
 

@@ -55,6 +55,8 @@ class LongTailedData:
         test: the held-out images.
         image_size: stored height and width in pixels.
         channels: 1 (grey) or 3 (RGB).
+        notes: sentences on what was left out or taken for something, see `notes.tell`.
+        fingerprint: by which the same data are known elsewhere, see `fingerprint.fingerprint`; "" where not asked for.
     """
 
     name: str
@@ -63,6 +65,8 @@ class LongTailedData:
     test: Split
     image_size: int
     channels: int
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -72,3 +76,9 @@ class LongTailedData:
     def class_counts(self) -> np.ndarray:
         """Training images a class, (K,) int64."""
         return np.bincount(self.train.targets, minlength=self.num_classes)
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """The classes that have training images and no test image."""
+        measured = np.bincount(self.test.targets, minlength=self.num_classes)
+        return [self.class_names[label] for label in np.flatnonzero((self.class_counts > 0) & (measured == 0))]

@@ -1,0 +1,66 @@
+"""What a user should know of data that are read: files that are not taken, guesses, classes that nothing measures."""
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from car_ext.datasets.split import LongTailedData
+from car_ext.text import listed, printable
+
+LISTED = 5  # folders with a sentence of their own
+
+
+@functools.cache
+def tell(note: str) -> None:
+    """Prints a sentence on stderr, once in the life of a process: many runs may load the same data."""
+    print(f"note: {printable(note)}", file=sys.stderr, flush=True)
+
+
+def unmeasured(data: LongTailedData) -> list[str]:
+    """A sentence on the classes that have training images and no test image, where there are any."""
+    if not (names := data.unmeasured):
+        return []
+    have, them = ("has", "it") if len(names) == 1 else ("have", "them")
+    return [
+        f"{len(names):,} of {data.num_classes:,} classes {have} no test image in {data.name}, so no score measures "
+        f"{them}: {listed(names)}"
+    ]
+
+
+class LeftOut:
+    """Files that are not taken, counted by folder and kind."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, Counter[str]] = {}
+
+    def add(self, folder: str, kinds: Iterable[str]) -> None:
+        """Counts files of a folder, each given by its kind, such as its ending."""
+        if found := Counter(kinds):
+            self._folders.setdefault(folder, Counter()).update(found)
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each of the first few folders, and one for all others."""
+        sentences = [
+            f"{_files(kinds.total())} of {folder} not taken: {_kinds(kinds)}"
+            for folder, kinds in list(self._folders.items())[:LISTED]
+        ]
+        if others := list(self._folders.values())[LISTED:]:
+            kinds = sum(others, Counter())
+            sentences.append(f"{_files(kinds.total())} of {len(others)} more folders not taken: {_kinds(kinds)}")
+        return sentences
+
+
+def ending(file: str) -> str:
+    """The kind of a file: its ending, in lower case."""
+    return PurePosixPath(file).suffix.lower() or "without an ending"
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number:,} files"
+
+
+def _kinds(kinds: Counter[str]) -> str:
+    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
