@@ -16,12 +16,12 @@ class Labelled(NamedTuple):
     """The labels of one file and what it says of them itself.
 
     Attributes:
-        where: what to call the file in a message.
+        path: of the file.
         labels: one an image: numbers or text, None where there is none.
         names: what the numbers mean, by `distinct`; () where the file does not say.
     """
 
-    where: str
+    path: str
     labels: Sequence[Label]
     names: tuple[str, ...] = ()
 
@@ -74,7 +74,7 @@ def check_kinds(files: Sequence[Labelled]) -> list[str]:
     Raises:
         InputError: text in one file and numbers without names in another.
     """
-    first = {file.kind: file.where for file in reversed(files)}
+    first = {file.kind: file.path for file in reversed(files)}
     if "numbers" not in first:
         return []
     if "text" in first:

@@ -259,7 +259,7 @@ def walk(tree: Tree, folder: str) -> list[tuple[str, Listing]]:
     """
     if folder.count("/") > DEEPEST:
         raise InputError(
-            f"folder {tree.locate(folder)!r} is more than {DEEPEST} folders deep: remove the link that leads in a circle"
+            f"folder {tree.locate(folder)!r} is over {DEEPEST} folders deep: remove the link that leads in a circle"
         )
     listing = tree.list(folder)
     below = [found for name in listing.folders for found in walk(tree, f"{folder}/{name}")]

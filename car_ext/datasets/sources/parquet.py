@@ -44,18 +44,16 @@ def load(request: Request) -> LongTailedData:
     _check_splits(files, request)
     with opened(tree, next(iter(files.values()))[0]) as parquet:
         columns = _columns(parquet.schema_arrow, request.options.label_column, path)
-    labels = {split: _read_labels(tree, files[split], *columns) for split in files}
-    held_out = _held_out(labels, path, notes) if request.needs_test else None
-    train, test = labels.get("train", []), labels[held_out] if held_out else []
+    train = _read_labels(tree, files.get("train", []), *columns)
+    test = _held_out(tree, files, columns, notes) if request.needs_test else []
     notes += check_kinds([*train, *test])
     classes = Classes(train or test, training=bool(train))
-    shards = [Shards(tree, files.get(split, []) if split else [], columns[0]) for split in ("train", held_out)]
+    shards = [Shards(tree, [file.path for file in part], columns[0]) for part in (train, test)]
     targets = [_targets(part, classes, held) for part, held in zip((train, test), shards, strict=True)]
-    _check_counts(targets[0] if train else targets[1], classes, "train" if train else held_out or "", path)
+    _check_counts(targets[0] if train else targets[1], bool(train), classes, path)
     image_size = request.image_size or default_size(shards[0 if train else 1], 0)
-    splits = (
-        Split(LazyImages(held, range(len(held)), image_size), of) for held, of in zip(shards, targets, strict=True)
-    )
+    images = [LazyImages(held, range(len(held)), image_size) for held in shards]
+    splits = map(Split, images, targets)
     return LongTailedData(path.stem, classes.names, *splits, image_size, channels=3, notes=tuple(notes))
 
 
@@ -180,25 +178,28 @@ def _read_labels(tree: FolderTree, files: Sequence[str], image: str, label: str)
                 if column not in schema.names:
                     raise InputError(f"parquet file {tree.locate(file)!r} has no column {column!r}, as others do")
             labels = parquet.read(columns=[label], use_threads=False).column(label).to_pylist()
-            labelled.append(Labelled(tree.locate(file), labels, _named(schema, label)))
+            labelled.append(Labelled(file, labels, _named(schema, label)))
     return labelled
 
 
-def _held_out(labels: dict[str, list[Labelled]], path: Path, notes: list[str]) -> str:
-    """The split to score on: of the test and the validation files the first that has labels."""
-    splits = [split for split in ("test", "val") if split in labels]
-    images = {split: sum(len(file.labels) for file in labels[split]) for split in splits}
-    blank = [split for split in splits if all(UNLABELLED.issuperset(file.labels) for file in labels[split])]
-    if blank == splits:
-        raise InputError(
-            f"the labels of the {splits[0]} files of {str(path)!r} are all missing or -1: "
-            "add validation-*.parquet with labels"
-        )
-    if blank == ["test"]:
-        notes.append(f"the {images['test']:,} test images of {path} have no labels: the validation images are scored")
-    elif len(splits) > 1:
-        notes.append(f"{images['val']:,} validation images of {path} not taken: the test images are scored")
-    return splits[1] if blank == ["test"] else splits[0]
+def _held_out(
+    tree: FolderTree, files: dict[str, list[str]], columns: tuple[str, str], notes: list[str]
+) -> list[Labelled]:
+    """The labels to score by: those of the test files or, where they have none, of the validation files."""
+    splits = [split for split in ("test", "val") if split in files]
+    for split in splits:
+        labelled = _read_labels(tree, files[split], *columns)
+        if all(UNLABELLED.issuperset(file.labels) for file in labelled):
+            images = sum(len(file.labels) for file in labelled)
+            notes.append(f"{images:,} {split} images of {tree.path} not taken: they have no labels")
+            continue
+        if split != splits[-1]:
+            notes.append(f"{len(files['val'])} validation files of {tree.path} not taken: the test files are")
+        return labelled
+    raise InputError(
+        f"the labels of the {' and '.join(splits)} files of {str(tree.path)!r} are all missing or -1: "
+        "add validation-*.parquet with labels"
+    )
 
 
 def _targets(files: Sequence[Labelled], classes: Classes, shards: Shards) -> np.ndarray:
@@ -214,16 +215,15 @@ def _targets(files: Sequence[Labelled], classes: Classes, shards: Shards) -> np.
     return targets
 
 
-def _check_counts(targets: np.ndarray, classes: Classes, split: str, path: Path) -> None:
-    """Refuses fewer than two classes, and one without images."""
+def _check_counts(targets: np.ndarray, training: bool, classes: Classes, path: Path) -> None:
+    """Refuses fewer than two classes, and one without training images."""
     counts = np.bincount(targets, minlength=len(classes.names))
-    if len(classes.names) < 2:
+    if len(counts) < 2:
+        files = f"the {'train' if training else 'test'} files of {str(path)!r}"
+        raise InputError(f"fewer than 2 classes are in {files}: a classifier needs at least 2")
+    if training and not counts.all():
         raise InputError(
-            f"fewer than 2 classes are in the {split} files of {str(path)!r}: a classifier needs at least 2"
-        )
-    if split == "train" and not counts.all():
-        raise InputError(
-            f"class {classes.names[counts.argmin()]!r} has no image in the {split} files of {str(path)!r}: "
+            f"class {classes.names[counts.argmin()]!r} has no image in the train files of {str(path)!r}: "
             "every class needs one to be trained on"
         )
 
