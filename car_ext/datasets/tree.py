@@ -185,13 +185,12 @@ class ZipTree:
     @property
     def notes(self) -> list[str]:
         """A sentence where members are hidden by later ones of the same path."""
-        stored, taken = (
-            sum(not info.is_dir() for info in them) for them in (self._open()[1].infolist(), self._members.values())
-        )
-        repeated = stored - taken
-        return (
-            [f"{repeated:,} files of {self.path} not taken: it holds later ones of the same name"] if repeated else []
-        )
+        stored, taken = self._open()[1].infolist(), self._members.values()
+        repeated = sum(not info.is_dir() for info in stored) - sum(not info.is_dir() for info in taken)
+        if not repeated:
+            return []
+        files, later = ("1 file", "a later one") if repeated == 1 else (f"{repeated:,} files", "later ones")
+        return [f"{files} of {self.path} not taken: it holds {later} of the same name"]
 
     @cached_property
     def _folders(self) -> dict[str, tuple[set[str], set[str], set[str]]]:

@@ -65,9 +65,9 @@ def load(request: Request) -> LongTailedData:
             np.repeat(np.arange(len(by_class)), [*map(len, by_class)]),
         )
 
-    return LongTailedData(
-        path.stem, class_names, *map(split, files), image_size, channels=3, notes=(*tree.notes, *notes, *left_out.notes)
-    )
+    notes += [*tree.notes, *left_out.notes]
+    splits = [*map(split, files)]
+    return LongTailedData(path.stem, class_names, splits[0], splits[1], image_size, channels=3, notes=tuple(notes))
 
 
 def _find_splits(tree: Tree, request: Request) -> tuple[Place | None, Place | None, list[str]]:

@@ -53,8 +53,8 @@ def load(request: Request) -> LongTailedData:
     _check_counts(targets[0] if train else targets[1], bool(train), classes, path)
     image_size = request.image_size or default_size(shards[0 if train else 1], 0)
     images = [LazyImages(held, range(len(held)), image_size) for held in shards]
-    splits = map(Split, images, targets)
-    return LongTailedData(path.stem, classes.names, *splits, image_size, channels=3, notes=tuple(notes))
+    splits = [*map(Split, images, targets)]
+    return LongTailedData(path.stem, classes.names, splits[0], splits[1], image_size, channels=3, notes=tuple(notes))
 
 
 def holds_parquet(path: Path) -> bool:
@@ -107,7 +107,8 @@ def _files(tree: FolderTree) -> tuple[dict[str, list[str]], list[str]]:
 
 def _files_in(tree: FolderTree, prefix: str) -> tuple[dict[str, list[str]], int]:
     """Split to its files, sorted, in one folder, and how many other parquet files there are."""
-    listing, files, others = tree.list(prefix.rstrip("/")), {}, 0
+    listing, others = tree.list(prefix.rstrip("/")), 0
+    files: dict[str, list[str]] = {}
     for file in listing.files:
         if match := FILE.fullmatch(file):
             files.setdefault(WORDS[match[1].lower()], []).append(prefix + file)
@@ -194,7 +195,9 @@ def _held_out(
             notes.append(f"{images:,} {split} images of {tree.path} not taken: they have no labels")
             continue
         if split != splits[-1]:
-            notes.append(f"{len(files['val'])} validation files of {tree.path} not taken: the test files are")
+            left_out = LeftOut()
+            left_out.add(str(tree.path), ["of the validation split, as there is a test split"] * len(files["val"]))
+            notes += left_out.notes
         return labelled
     raise InputError(
         f"the labels of the {' and '.join(splits)} files of {str(tree.path)!r} are all missing or -1: "
