@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +128,7 @@ def _columns(first: list[str], list_file: Path, label_column: str | None) -> tup
 
 def whole_number(text: str) -> bool:
     """Whether a label is a number that can be a class's."""
-    return bool(re.fullmatch("[0-9]{1,9}", text))
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def where(list_file: Path, line: int) -> str:

@@ -35,24 +35,24 @@ class ImageList:
 
     def __init__(self, path: Path, tree: FolderTree, label_column: str | None = None) -> None:
         self.path = path
-        self.rows = [self._checked(row, tree) for row in read_rows(path, label_column)]
-        numbers = all(whole_number(row.label) for row in self.rows)
+        table = path.suffix.lower() == ".csv"
+        self.rows = [self._checked(row, tree, table) for row in read_rows(path, label_column)]
+        numbers = not table or all(whole_number(row.label) for row in self.rows)
         self.labelled = Labelled(str(path), [int(row.label) if numbers else row.label for row in self.rows])
 
-    def _checked(self, row: Row, tree: FolderTree) -> Row:
-        at, path = where(self.path, row.line), row.path
-        if self.path.suffix.lower() != ".csv" and not whole_number(row.label):
+    def _checked(self, row: Row, tree: FolderTree, table: bool) -> Row:
+        if not table and not whole_number(row.label):
             raise InputError(
-                f"{at} ends in {row.label!r}, but must end in a label, a whole number from 0 on; "
-                "text is taken from a .csv file"
+                f"{where(self.path, row.line)} ends in {row.label!r}, but must end in a label, a whole number from 0 "
+                "on; text is taken from a .csv file"
             )
-        fault = tree.fault(path)
-        if fault and not path.isascii():
-            path = tree.spelled(path)
-            fault = tree.fault(path)
+        fault = tree.fault(row.path)
+        if fault and not row.path.isascii():
+            row = row._replace(path=tree.spelled(row.path))
+            fault = tree.fault(row.path)
         if fault:
-            raise InputError(f"{at}: path {path!r} {fault}; correct it or --data-root")
-        return row._replace(path=path)
+            raise InputError(f"{where(self.path, row.line)}: path {row.path!r} {fault}; correct it or --data-root")
+        return row
 
     def check_numbers(self) -> None:
         """Refuses numbers that leave one out.
@@ -60,12 +60,13 @@ class ImageList:
         Raises:
             InputError: they do.
         """
-        first = dict(reversed([*zip(self.labelled.labels, self.rows, strict=True)]))
-        numbers = sorted(label for label in first if isinstance(label, int))
+        numbers = sorted(label for label in {*self.labelled.labels} if isinstance(label, int))
         gap = next((number for number, label in enumerate(numbers) if label != number), None)
         if gap is not None:
+            above = numbers[gap]
+            line = self.rows[self.labelled.labels.index(above)].line
             raise InputError(
-                f"{where(self.path, first[numbers[gap]].line)} has label {numbers[gap]}, but no line has label {gap}: "
+                f"{where(self.path, line)} has label {above}, but no line has label {gap}: "
                 "number the classes from 0 without a gap"
             )
 
