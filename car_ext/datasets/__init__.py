@@ -93,7 +93,7 @@ def load(
     if needs_train:  # what is compared is the files, whether or not they are held in memory
         decoded = replace(decoded, fingerprint=fingerprint(loaded, splits))
     if {"train", "test"} <= {*splits}:
-        notes = (*unmeasured(decoded), *shared(loaded, decoded))
+        notes = (*unmeasured(decoded.class_names, decoded.test.targets, decoded.name), *shared(loaded, decoded))
         decoded = replace(decoded, notes=(*decoded.notes, *notes))
     for note in decoded.notes:
         tell(note)

@@ -30,7 +30,7 @@ def hold_out(data: LongTailedData, share: float) -> LongTailedData:
     kept = np.setdiff1d(np.arange(len(targets)), held)
     name = f"{data.name}, scored on {share:.3g} of its training images"
     part = replace(data, name=name, train=data.train.take(kept), test=data.train.take(held))
-    notes = [*unmeasured(part), *shared(part, part)]
+    notes = [*unmeasured(part.class_names, part.test.targets, name), *shared(part, part)]
     for note in notes:
         tell(note)
     return replace(part, notes=(*data.notes, *notes))

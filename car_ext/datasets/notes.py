@@ -3,10 +3,11 @@
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from car_ext.datasets.split import LongTailedData
+import numpy as np
+
 from car_ext.text import listed, printable
 
 LISTED = 5  # folders with a sentence of their own
@@ -18,14 +19,22 @@ def tell(note: str) -> None:
     print(f"note: {printable(note)}", file=sys.stderr, flush=True)
 
 
-def unmeasured(data: LongTailedData) -> list[str]:
-    """A sentence on the classes that have training images and no test image, where there are any."""
-    if not (names := data.unmeasured):
+def unmeasured(class_names: Sequence[str], targets: np.ndarray, data: str) -> list[str]:
+    """A sentence on the classes that a test set, called `data`, has no image of, where there are any.
+
+    Args:
+        class_names: K names.
+        targets: (N,) labels of the test images.
+        data: what to call the test set.
+    """
+    measured = np.bincount(targets, minlength=len(class_names))
+    names = [class_names[label] for label in np.flatnonzero(measured == 0)]
+    if not names:
         return []
     have, them = ("has", "it") if len(names) == 1 else ("have", "them")
     return [
-        f"{len(names):,} of {data.num_classes:,} classes {have} no test image in {data.name}, so no score measures "
-        f"{them}: {listed(names)}"
+        f"{len(names):,} of {len(class_names):,} classes {have} no test image in {data}, so no score measures {them}: "
+        f"{listed(names)}"
     ]
 
 

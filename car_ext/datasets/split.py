@@ -76,9 +76,3 @@ class LongTailedData:
     def class_counts(self) -> np.ndarray:
         """Training images a class, (K,) int64."""
         return np.bincount(self.train.targets, minlength=self.num_classes)
-
-    @property
-    def unmeasured(self) -> list[str]:
-        """The classes that have training images and no test image."""
-        measured = np.bincount(self.test.targets, minlength=self.num_classes)
-        return [self.class_names[label] for label in np.flatnonzero((self.class_counts > 0) & (measured == 0))]

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from car_ext import datasets
+from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
 from car_ext.evaluation.gate import differences
@@ -130,6 +131,9 @@ def _evaluate(
 ) -> Evaluation:
     names = model.class_names
     known, split = _labels(names, held_out.class_names, data), held_out.test
+    missing = unmeasured(names, known[split.targets], held_out.name)
+    for note in missing:
+        tell(note)
     batch_size = min(batch_size, len(split))
     threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
     model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
@@ -145,7 +149,7 @@ def _evaluate(
         "intervals": _intervals(scoring.confusion, names),
         "format": model.format,
         "data": held_out.name,
-        "data_notes": list(held_out.notes),
+        "data_notes": [*held_out.notes, *missing],
         "provider": model.provider,
         "images": len(split),
         "batch_size": batch_size,

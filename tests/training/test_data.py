@@ -99,6 +99,7 @@ def test_a_class_without_test_images_is_not_measured(tmp_path):
     assert "cow" in (tmp_path / "report.html").read_text()
     scores, _ = evaluate(tmp_path / "run", str(root), progress=False)
     assert scores["per_class_accuracy"]["cow"] is None
+    assert scores["data_notes"] == [note]
 
 
 def test_training_images_alone_with_a_part_held_out(tmp_path):

@@ -59,14 +59,14 @@ def load(request: Request) -> LongTailedData:
 
 def holds_parquet(path: Path) -> bool:
     """Whether a folder, or one directly inside it, holds parquet files named after splits or in folders that are."""
-    inside = [folder for folder in path.glob("[!.]*") if folder.is_dir()]
+    inside = [*path.glob("[!.]*/")]
     files = (file for folder in (path, *inside) for file in folder.glob("*.parquet"))
     return any(FILE.fullmatch(file.name) for file in files) or any(map(_numbered, (path, *inside)))
 
 
 def _numbered(folder: Path) -> bool:
     """Whether a folder holds one called like a split that holds parquet files with numbers for names."""
-    splits = (split for split in folder.iterdir() if split_of(split.name) and split.is_dir())
+    splits = (split for split in folder.glob("*/") if split_of(split.name))
     return any(NUMBERED.fullmatch(file.name) for split in splits for file in split.glob("*.parquet"))
 
 
