@@ -1,10 +1,11 @@
 """Stored images as they lie in their files, by which they are told apart without being decoded."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from car_ext.datasets.lazy import LazyImages, ResizedImages
+from car_ext.datasets.shards import Shards
 from car_ext.datasets.split import Images
 
 
@@ -29,6 +30,16 @@ def sketch(images: Images | np.ndarray, index: int) -> Hashable:
         return size(images.keys[index]) if size else None
     pixels = (images.pictures if isinstance(images, ResizedImages) else images)[index]
     return pixels[len(pixels) // 2].tobytes()
+
+
+def stored_bytes(images: Images | np.ndarray, indices: Sequence[int]) -> int:
+    """The bytes that reading some images takes at most."""
+    if not isinstance(images, LazyImages):
+        return 0
+    if isinstance(images.source, Shards):  # the images of a row group are read together
+        return sum(images.source.tree.size(file) for file in images.source.files)
+    sizes = [sketch(images, index) for index in indices]
+    return sum(size for size in sizes if isinstance(size, int))
 
 
 def locate(images: Images | np.ndarray, index: int) -> str:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from car_ext.datasets.content import content, locate, sketch
+from car_ext.datasets.content import content, locate, sketch, stored_bytes
 from car_ext.datasets.lazy import LazyImages, ResizedImages
 from car_ext.datasets.split import Images, LongTailedData
 from car_ext.text import listed
@@ -49,9 +49,8 @@ def _of_one_file(train: Stored, test: Stored) -> tuple[dict[int, int], str]:
     if len(train) + len(test) > MOST_FILES:
         return _of_one_path(train, test), f"they are more than {MOST_FILES:,} files"
     train_indices, test_indices = _of_one_sketch(train, test)
-    sizes = [sketch(images, i) for images, at in ((train, train_indices), (test, test_indices)) for i in at]
-    if sum(size for size in sizes if isinstance(size, int)) > MOST_BYTES:
-        return _of_one_path(train, test), f"files of one size have more than {MOST_BYTES:,} bytes"
+    if stored_bytes(train, train_indices) + stored_bytes(test, test_indices) > MOST_BYTES:
+        return _of_one_path(train, test), f"they have more than {MOST_BYTES:,} bytes in files of one size"
     return _of_one_content(train, test, train_indices, test_indices), ""
 
 

@@ -91,7 +91,11 @@ def find_source(data: str) -> Source:
     for source in sources:
         if source.matches(data):
             return source
+    place = expanded(data)
+    called = f"{data!r} ({place})" if data.startswith("~") else repr(data)
+    if place.name != data and not place.exists():  # a path, not the name of a data set
+        raise InputError(f"data {called} does not exist: check the path")
     names = dict.fromkeys((*NAMES, *(name for source in sources for name in source.names)))
     close = difflib.get_close_matches(data, names, n=1)
     fix = f"did you mean {close[0]!r}?" if close else f"check the path, or give {', '.join(names)}"
-    raise InputError(f"data {data!r} is no image folder, .zip, .txt or .csv file or built-in name: {fix}")
+    raise InputError(f"data {called} is no image folder, .zip, .txt or .csv file or built-in name: {fix}")

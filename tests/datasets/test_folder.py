@@ -2,6 +2,7 @@
 
 import unicodedata
 import zipfile
+from pathlib import Path
 
 import pytest
 from pictures import pets, save
@@ -134,6 +135,7 @@ def test_only_training_images(tmp_path):
 
 def test_a_home_that_is_not_known(tmp_path):
     refused("~nobody-of-this-name/pets", "'~nobody-of-this-name'", "not known here")
+    refused("~/no such folder", str(Path.home() / "no such folder"), "does not exist")
 
 
 def zipped(root, path, encode, system):

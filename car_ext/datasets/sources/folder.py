@@ -78,6 +78,8 @@ def _find_splits(tree: Tree, request: Request) -> tuple[Place | None, Place | No
     found = by_split(folders, f"data {tree.locate(root)!r}")
     places = {split: Place(root + name, _classes(tree, root + name)) for split, name in found.items()}
     train, held_out = places.get("train"), [places[split] for split in ("test", "val") if split in places]
+    if train and not train.classes and not request.needs_train:
+        train = None
     labelled = [place for place in held_out if _labelled(place, train)]
     test = labelled[0] if labelled and request.needs_test else None
     if (request.needs_train and not train) or (request.needs_test and not test):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from car_ext.errors import InputError
-from car_ext.text import printable, short_names
+from car_ext.text import nfc, printable, short_names
 
 FIRST = 5  # batches that the latest is compared with
 LARGEST_COUNT = 2**53  # a file's own numbers may not overflow ours
@@ -189,4 +189,8 @@ def _counts(line: Mapping[str, Any], key: str) -> dict[str, int]:
     for name, count in counts.items():
         if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
             raise ValueError(f"{key} holds {count!r:.40} for {name!r:.40}")
-    return counts
+    # Models of before told classes in the form in which their names were found.
+    composed: dict[str, int] = {}
+    for name, count in counts.items():
+        composed[nfc(name)] = composed.get(nfc(name), 0) + count
+    return composed
