@@ -28,7 +28,7 @@ def unmeasured(class_names: Sequence[str], targets: np.ndarray, data: str) -> li
         data: what to call the test set.
     """
     measured = np.bincount(targets, minlength=len(class_names))
-    names = [class_names[label] for label in np.flatnonzero(measured == 0)]
+    names = [class_names[label] for label in np.flatnonzero(measured == 0).tolist()]
     if not names:
         return []
     have, them = ("has", "it") if len(names) == 1 else ("have", "them")

@@ -263,6 +263,12 @@ def test_text_against_numbers_is_refused(tmp_path, train, test):
     refused(tmp_path, "train-0.parquet", "test-0.parquet", "are text", "are numbers")
 
 
+def test_every_file_holds_labels(tmp_path):
+    shard(tmp_path / "train-0.parquet", (0, 1))
+    shard(tmp_path / "test-0.parquet", (1.0, 0.0), first=2)
+    refused(tmp_path, "'label'", "test-0.parquet", "double")
+
+
 def test_numbers_that_only_some_files_name_are_told(tmp_path):
     shard(tmp_path / "train-0.parquet", (0, 1), ["cat", "dog"])
     shard(tmp_path / "test-0.parquet", (1, 0), first=2)

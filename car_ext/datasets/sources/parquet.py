@@ -131,10 +131,6 @@ def _columns(schema: Any, label_column: str | None, path: Path) -> tuple[str, st
             return kind.get_field_index("bytes") >= 0 and binary(kind.field("bytes").type)
         return types.is_binary(kind) or types.is_large_binary(kind)
 
-    def labelling(kind: Any) -> bool:
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
-
     features = _features(schema)
     marked = {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
 
@@ -147,10 +143,17 @@ def _columns(schema: Any, label_column: str | None, path: Path) -> tuple[str, st
         raise InputError(f"the {usual} column of {str(path)!r} {several}: {fix}")
 
     image = pick("image", binary, "Image", "keep one column of image files")
-    label = label_column or pick("label", labelling, "ClassLabel", "say which with --label-column")
-    if label not in schema.names or not labelling(schema.field(label).type):
+    label = label_column or pick("label", _labelling, "ClassLabel", "say which with --label-column")
+    if label not in schema.names or not _labelling(schema.field(label).type):
         raise InputError(f"--label-column {label} is no column of text or whole numbers in {str(path)!r}")
     return image, label
+
+
+def _labelling(kind: Any) -> bool:
+    """Whether a column of a type can hold labels: text or whole numbers."""
+    types = pyarrow().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
 
 
 def _named(schema: Any, label: str) -> tuple[str, ...]:
@@ -178,6 +181,11 @@ def _read_labels(tree: FolderTree, files: Sequence[str], image: str, label: str)
             for column in (image, label):
                 if column not in schema.names:
                     raise InputError(f"parquet file {tree.locate(file)!r} has no column {column!r}, as others do")
+            if not _labelling(kind := schema.field(label).type):
+                raise InputError(
+                    f"column {label!r} of parquet file {tree.locate(file)!r} is of type {kind}: "
+                    "write whole numbers or text, as in the other files"
+                )
             labels = parquet.read(columns=[label], use_threads=False).column(label).to_pylist()
             labelled.append(Labelled(file, labels, _named(schema, label)))
     return labelled
