@@ -314,6 +314,8 @@ def test_only_training_files_and_files_of_no_split(tmp_path):
     shard(tmp_path / "train-0.parquet", (0, 1))
     shard(tmp_path / "extra.parquet", (0, 1), first=2)
     refused(tmp_path, "train only", "--holdout")
+    with pytest.raises(InputError, match=r"train only: it needs .*validation-[^-]*$"):
+        load(tmp_path, splits=("test",))
     data = load(tmp_path, splits=("train",))
     assert (data.class_counts.tolist(), len(data.test)) == ([1, 1], 0)
     assert f"1 file of {tmp_path} not taken: 1 .parquet of no split" in data.notes

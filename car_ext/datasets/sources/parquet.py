@@ -76,7 +76,7 @@ def _check_splits(files: dict[str, list[str]], request: Request) -> None:
     if (has_train or not request.needs_train) and (has_test or not request.needs_test):
         return
     fix = "it needs train-*.parquet, and test-*.parquet or validation-*.parquet"
-    if has_train:
+    if has_train and request.needs_train:
         fix += "; or hold a part of the training images out with --holdout 0.2"
     raise InputError(f"data {str(request.path)!r} has parquet files for {' and '.join(files)} only: {fix}")
 
