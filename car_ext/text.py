@@ -1,6 +1,7 @@
 """Numbers and names as text."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -14,6 +15,18 @@ def percent(mean: float | None, deviation: float | None = None) -> str:
 def printable(name: str) -> str:
     """A name for a terminal or a page: without control characters, changes of direction or broken Unicode."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def nfc(name: str) -> str:
+    """A name in composed form (NFC), in which names are compared: systems store the same letters in several ways."""
+    return unicodedata.normalize("NFC", name)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names for a sentence: `'a', 'b'`, or with more than `most` of them the first and how many follow."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(repr(printable(name)) for name in every[:most]) + more
 
 
 def short_names(paths: Sequence[str | Path]) -> list[str]:

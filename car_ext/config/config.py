@@ -32,13 +32,15 @@ class Config:
         "digits",
         "data",
         f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
-        "parquet files, or a .txt file of lines 'path label'",
+        "parquet files, a .txt file of lines 'path label', or a .csv file of such columns",
     )
     data_root: str | None = option(
-        None, "data", "folder with a benchmark's files, or to which the paths of a .txt file are relative"
+        None, "data", "folder with a benchmark's files, or to which the paths of a .txt or .csv file are relative"
     )
-    test_list: str | None = option(None, "data", "the test images, where --data is a .txt file")
-    label_column: str | None = option(None, "data", "column of the labels, where parquet files have several")
+    test_list: str | None = option(None, "data", "the test images, where --data is a .txt or .csv file")
+    label_column: str | None = option(
+        None, "data", "column of the labels, where parquet files or a .csv file have several"
+    )
     download: bool = option(
         False, "data", "fetch cifar10 or cifar100 into --data-root unless there", changes_result=False
     )

@@ -9,9 +9,12 @@ import numpy as np
 
 from car_ext.datasets.benchmarks import BENCHMARKS, check_size
 from car_ext.datasets.cache import decode_all
+from car_ext.datasets.duplicates import shared
+from car_ext.datasets.fingerprint import fingerprint
 from car_ext.datasets.holdout import hold_out
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.longtail import PROFILES, SELECTIONS, imbalance
+from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.options import DataOptions
 from car_ext.datasets.sample import warn_of_flat
 from car_ext.datasets.source import NAMES, SOURCES, Request, Source, find_source
@@ -53,7 +56,7 @@ def load(
     Args:
         data: "digits"; a benchmark, whose files lie in options.data_root: "cifar10", "cifar100" (see `cifar.load`),
             "tiny_imagenet" (`tiny_imagenet.load`), "imagenet_lt", "places_lt", "inaturalist2018" (`list_file.load`);
-            or the path of an image folder or a .zip of one (`folder.load`), a list file .txt of images below
+            or the path of an image folder or a .zip of one (`folder.load`), a list file .txt or .csv of images below
             options.data_root (`list_file.load`) or a folder of parquet files (`parquet.load`); or what a source takes
             that was added with `register` or by an entry point of the group "car_ext.data".
         image_size: stored height and width in pixels; None: 8 for the digits, 32 for CIFAR, and else the median
@@ -64,7 +67,12 @@ def load(
             not fit is decoded image by image, with the same pixels.
         splits: the splits worth decoding ahead; the others are listed only, enough for class_counts. Without
             "train", the data may have none, and its training split is then empty; a list file is then the test list.
+            Without "test", the data may have none, and its test split is then empty.
         options: where files are and how the training split is cut; None is `DataOptions()`.
+
+    Returns:
+        The data. What a user should know of them, such as files that are not taken, classes without test images and
+        test images that are training images too, is told once on stderr and stands in `notes`.
 
     Raises:
         InputError: unknown data, a bad image_size or imbalance_ratio, an option the data has no use for, a benchmark of
@@ -75,26 +83,38 @@ def load(
     name, options, needs_train = str(data), options or DataOptions(), "train" in splits
     source = find_source(name)
     options.check_used(name, *source.options)
-    loaded = source.load(Request(name, image_size, options, needs_train))
+    loaded = source.load(Request(name, image_size, options, needs_train, "test" in splits))
     if name in BENCHMARKS:
         check_size(name, loaded, splits)
     if imbalance_ratio is None:
         imbalance_ratio = source.imbalance_ratio
     if needs_train:
         loaded = _cut(loaded, source, imbalance_ratio, options)
-    budget = default_cache_bytes() if cache_bytes is None else cache_bytes
+    decoded = _decoded(loaded, splits, default_cache_bytes() if cache_bytes is None else cache_bytes)
+    if needs_train:  # what is compared is the files, whether or not they are held in memory
+        decoded = replace(decoded, fingerprint=fingerprint(loaded, splits))
+    if {"train", "test"} <= {*splits}:
+        notes = (*unmeasured(decoded.class_names, decoded.test.targets, decoded.name), *shared(loaded, decoded))
+        decoded = replace(decoded, notes=(*decoded.notes, *notes))
+    for note in decoded.notes:
+        tell(note)
+    return decoded
+
+
+def _decoded(data: LongTailedData, splits: Collection[str], budget: int) -> LongTailedData:
+    """The data with each of the splits held in memory that fits into what the others leave of a number of bytes."""
     for part in splits:
-        split = getattr(loaded, part)
+        split = getattr(data, part)
         if isinstance(split.images, np.ndarray):
             continue
-        array, shape = None, (len(split), loaded.image_size, loaded.image_size, loaded.channels)
+        array, shape = None, (len(split), data.image_size, data.image_size, data.channels)
         if math.prod(shape) <= budget:
             budget -= math.prod(shape)
             array = decode_all(split.images, shape, f"decoding {part}")
-            loaded = replace(loaded, **{part: replace(split, images=array)})
+            data = replace(data, **{part: replace(split, images=array)})
         if isinstance(split.images, LazyImages):
             warn_of_flat(split.images, array)
-    return loaded
+    return data
 
 
 def _cut(data: LongTailedData, source: Source, imbalance_ratio: float | None, options: DataOptions) -> LongTailedData:

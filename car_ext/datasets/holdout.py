@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from car_ext.datasets.duplicates import shared
+from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.split import LongTailedData
 from car_ext.errors import InputError
 
@@ -11,7 +13,8 @@ from car_ext.errors import InputError
 def hold_out(data: LongTailedData, share: float) -> LongTailedData:
     """The same classes, with a part of the training images in place of the test images, which are left alone.
 
-    How many of a class says `held_out_counts`; which ones is a fixed random choice, the same on every machine.
+    How many of a class says `held_out_counts`; which ones is a fixed random choice, the same on every machine. Classes
+    without a held-out image, and held-out images that are among the others too, are told and stand in `notes`.
 
     Raises:
         InputError: a share outside (0, 1), or no class with two images.
@@ -26,7 +29,11 @@ def hold_out(data: LongTailedData, share: float) -> LongTailedData:
         raise InputError(f"data {data.name!r} has one training image a class, so none can be held out")
     kept = np.setdiff1d(np.arange(len(targets)), held)
     name = f"{data.name}, scored on {share:.3g} of its training images"
-    return replace(data, name=name, train=data.train.take(kept), test=data.train.take(held))
+    part = replace(data, name=name, train=data.train.take(kept), test=data.train.take(held))
+    notes = [*unmeasured(part.class_names, part.test.targets, name), *shared(part, part)]
+    for note in notes:
+        tell(note)
+    return replace(part, notes=(*data.notes, *notes))
 
 
 def held_out_counts(class_counts: np.ndarray, share: float) -> np.ndarray:

@@ -8,6 +8,22 @@ from car_ext.errors import InputError
 PLACES = ("data_root", "test_list", "label_column", "download")  # the options that say where and what the files are
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with its ~ replaced by a home folder.
+
+    Raises:
+        InputError: it begins with the ~ of a user that there is none of.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = Path(path).parts[0]
+        raise InputError(
+            f"path {str(path)!r} begins with {user!r}, the home folder of a user who is not known here: "
+            f"write the path out, or ./{user} for a folder called so"
+        ) from error
+
+
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Where a data set's files are and how its training split is cut.
@@ -15,7 +31,7 @@ class DataOptions:
     Attributes:
         data_root: folder with the files of a benchmark, or to which the paths in a list file are relative.
         test_list: the test images of a list file.
-        label_column: which column of a parquet folder is the label, where several could be.
+        label_column: which column of a parquet folder or a .csv file is the label, where several could be.
         download: fetch CIFAR into data_root if it is not there.
         profile, selection, selection_seed: see `longtail.imbalance`; a selection of None is "seeded" for the named
             benchmarks and "first" for everything else.
@@ -49,4 +65,4 @@ class DataOptions:
         """
         if self.data_root is None:
             raise InputError(f"data {data!r} needs --data-root, the folder with its files")
-        return Path(self.data_root).expanduser()
+        return expanded(self.data_root)

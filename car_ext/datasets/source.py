@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from car_ext.datasets.benchmarks import BENCHMARKS
-from car_ext.datasets.options import DataOptions
+from car_ext.datasets.options import DataOptions, expanded
 from car_ext.datasets.split import LongTailedData
 from car_ext.errors import InputError
 from car_ext.plugins import Plugins
@@ -23,16 +23,23 @@ class Request:
         image_size: stored height and width in pixels; None leaves them to the source.
         options: where files are.
         needs_train: False lets the training split be empty, as where a finished model is scored.
+        needs_test: False lets the test split be empty, as where a part of the training images is held out.
     """
 
     data: str
     image_size: int | None
     options: DataOptions
     needs_train: bool
+    needs_test: bool = True
 
     @property
     def path(self) -> Path:
-        return Path(self.data).expanduser()
+        """The data as a path.
+
+        Raises:
+            InputError: as `expanded`.
+        """
+        return expanded(self.data)
 
     @property
     def root(self) -> Path:
@@ -84,7 +91,11 @@ def find_source(data: str) -> Source:
     for source in sources:
         if source.matches(data):
             return source
+    place = expanded(data)
+    called = f"{data!r} ({place})" if data.startswith("~") else repr(data)
+    if place.name != data and not place.exists():  # a path, not the name of a data set
+        raise InputError(f"data {called} does not exist: check the path")
     names = dict.fromkeys((*NAMES, *(name for source in sources for name in source.names)))
     close = difflib.get_close_matches(data, names, n=1)
     fix = f"did you mean {close[0]!r}?" if close else f"check the path, or give {', '.join(names)}"
-    raise InputError(f"data {data!r} is no image folder, .zip or .txt file or built-in name: {fix}")
+    raise InputError(f"data {called} is no image folder, .zip, .txt or .csv file or built-in name: {fix}")

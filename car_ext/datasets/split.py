@@ -55,6 +55,8 @@ class LongTailedData:
         test: the held-out images.
         image_size: stored height and width in pixels.
         channels: 1 (grey) or 3 (RGB).
+        notes: sentences on what was left out or taken for something, see `notes.tell`.
+        fingerprint: by which the same data are known elsewhere, see `fingerprint.fingerprint`; "" where not asked for.
     """
 
     name: str
@@ -63,6 +65,8 @@ class LongTailedData:
     test: Split
     image_size: int
     channels: int
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def num_classes(self) -> int:

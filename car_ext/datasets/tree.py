@@ -4,15 +4,36 @@ import itertools
 import os
 import re
 import stat
+import struct
 import threading
+import unicodedata
 import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeAlias
 
 from car_ext.errors import InputError
 
 # No photograph is this large; a zip member that claims more is a decompression bomb.
 MAX_FILE_BYTES = 1 << 28
+DEEPEST = 32  # folders inside one another; a link that leads in a circle has no end
+UTF8_FLAG, UNICODE_PATH = 1 << 11, 0x7075  # of the .zip format: APPNOTE.TXT 4.4.4 and 4.6.9
+UNIX = (3, 19)  # systems whose packers store names as the file system has them: Unix, macOS
+
+
+class Listing(NamedTuple):
+    """What a folder holds, each sorted; hidden folders and __MACOSX are left out.
+
+    Attributes:
+        folders: names of the folders inside.
+        files: names of the files.
+        hidden: names of the files that begin with a dot.
+    """
+
+    folders: list[str]
+    files: list[str]
+    hidden: list[str]
 
 
 class FolderTree:
@@ -29,6 +50,7 @@ class FolderTree:
         if not path.is_dir():
             raise InputError(f"data folder {str(path)!r} does not exist: check the path")
         self.path = path.resolve()
+        self.notes: list[str] = []
         self._inside: dict[str, bool] = {}
 
     def fault(self, name: str) -> str | None:
@@ -37,7 +59,7 @@ class FolderTree:
         A list is long and names few folders, so each of these is resolved once and a file costs one system call.
         """
         if unsafe(name):
-            return "is absolute or leaves its folder"
+            return danger(name)
         folder = name.rpartition("/")[0]
         try:
             if folder not in self._inside:
@@ -51,11 +73,16 @@ class FolderTree:
             return f"leads through a link outside {str(self.path)!r}"
         return None if stat.S_ISREG(mode) else "is no file"
 
+    def spelled(self, name: str) -> str:
+        """A path as it is spelled here: composed and decomposed letters (NFC, NFD) name the same file."""
+        forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        return next((form for form in forms if os.path.lexists(f"{self.path}/{form}")), name)
+
     def _holds(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.path)
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Sorted names of the subfolders and of the files in a folder, dot files left out.
+    def list(self, folder: str) -> Listing:
+        """What a folder holds.
 
         Args:
             folder: path below the root with forward slashes, "" for the root itself.
@@ -63,23 +90,32 @@ class FolderTree:
         Raises:
             InputError: the folder cannot be read, or a link in it leads outside the root.
         """
-        folders, files = [], []
+        found = Listing([], [], [])
         try:
             with os.scandir(self.path / folder) as entries:
                 for entry in entries:
                     if _hidden(entry.name):
+                        if entry.is_file(follow_symlinks=False):
+                            found.hidden.append(entry.name)
                         continue
                     if entry.is_symlink() and not self._holds(Path(entry.path)):
                         raise InputError(
                             f"link {entry.path!r} leads outside {str(self.path)!r}: copy its target into the folder"
                         )
                     if entry.is_dir():
-                        folders.append(entry.name)
+                        found.folders.append(entry.name)
                     elif entry.is_file() or entry.is_symlink():  # a dangling link fails aloud when it is read
-                        files.append(entry.name)
+                        found.files.append(entry.name)
         except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError before Python 3.13
             raise InputError(f"folder {self.locate(folder)!r} cannot be read: {error}") from error
-        return sorted(folders), sorted(files)
+        return Listing(*map(sorted, found))
+
+    def size(self, name: str) -> int:
+        """The bytes of a file, counted; -1 where there is no file."""
+        try:
+            return (self.path / name).stat().st_size
+        except OSError:
+            return -1
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -124,38 +160,71 @@ class ZipTree:
         return opened
 
     @cached_property
-    def _folders(self) -> dict[str, tuple[set[str], set[str]]]:
-        folders: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        """Path to member; of several with one path the last, as packers mean it."""
+        members = {}
         for info in self._open()[1].infolist():
-            if unsafe(info.orig_filename):
+            name = self._name(info)
+            if unsafe(name):
                 raise InputError(
-                    f"zip file {str(self.path)!r} holds the unsafe path {info.orig_filename!r}: "
+                    f"zip file {str(self.path)!r} holds the unsafe path {name!r}, which {danger(name)}: "
                     "pack it again with plain relative paths"
                 )
-            path = PurePosixPath(info.filename)
-            if not path.parts or any(map(_hidden, path.parts)):
+            members[str(PurePosixPath(name))] = info
+        return members
+
+    def _name(self, info: zipfile.ZipInfo) -> str:
+        try:
+            return member_name(info)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"zip file {str(self.path)!r} does not say in which encoding it holds the name {info.filename!r}: "
+                "pack it again with names in UTF-8, such as by python -m zipfile -c"
+            ) from error
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence where members are hidden by later ones of the same path."""
+        stored, taken = self._open()[1].infolist(), self._members.values()
+        repeated = sum(not info.is_dir() for info in stored) - sum(not info.is_dir() for info in taken)
+        if not repeated:
+            return []
+        files, later = ("1 file", "a later one") if repeated == 1 else (f"{repeated:,} files", "later ones")
+        return [f"{files} of {self.path} not taken: it holds {later} of the same name"]
+
+    @cached_property
+    def _folders(self) -> dict[str, tuple[set[str], set[str], set[str]]]:
+        folders: dict[str, tuple[set[str], set[str], set[str]]] = {"": (set(), set(), set())}
+        for name, info in self._members.items():
+            path = PurePosixPath(name)
+            if not path.parts or any(map(_hidden, path.parts[:-1])) or (info.is_dir() and _hidden(path.name)):
                 continue
             parents = [*reversed((path / "_" if info.is_dir() else path).parents)]
             for parent, child in itertools.pairwise(parents):
                 folders[_key(parent)][0].add(child.name)
-                folders.setdefault(_key(child), (set(), set()))
+                folders.setdefault(_key(child), (set(), set(), set()))
             if not info.is_dir():
-                folders[_key(path.parent)][1].add(path.name)
+                folders[_key(path.parent)][2 if _hidden(path.name) else 1].add(path.name)
         return folders
 
-    def list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Sorted names of the subfolders and of the files in a folder, dot files and __MACOSX left out.
+    def list(self, folder: str) -> Listing:
+        """What a folder holds.
 
         Args:
             folder: path inside the archive, "" for its root.
 
         Raises:
-            InputError: the file is no intact .zip, has no such folder, or holds a path that could lead outside it.
+            InputError: the file is no intact .zip, has no such folder, holds a path that could lead outside it, or one
+                in an encoding that it does not name.
         """
         if folder not in self._folders:
             raise InputError(f"zip file {str(self.path)!r} has no folder {folder!r}: check its layout")
-        folders, files = self._folders[folder]
-        return sorted(folders), sorted(files)
+        return Listing(*map(sorted, self._folders[folder]))
+
+    def size(self, name: str) -> int:
+        """The bytes of a member, counted; -1 where there is no such member."""
+        member = self._members.get(name)
+        return -1 if member is None else member.file_size
 
     def read(self, name: str) -> bytes:
         """The bytes of a member.
@@ -165,7 +234,7 @@ class ZipTree:
         """
         _, archive, lock = self._open()
         try:
-            info = archive.getinfo(name)
+            info = self._members[name]
             if info.file_size > MAX_FILE_BYTES:
                 raise ValueError(f"it unpacks to {info.file_size} bytes")
             with lock:  # ZipFile counts its open members without one
@@ -176,6 +245,54 @@ class ZipTree:
     def locate(self, name: str) -> str:
         """What to call a member in a message."""
         return f"{self.path}/{name}"
+
+
+Tree: TypeAlias = FolderTree | ZipTree
+
+
+def walk(tree: Tree, folder: str) -> list[tuple[str, Listing]]:
+    """Every folder at and below one with what it holds, sorted by path: the order of torchvision's ImageFolder.
+
+    Raises:
+        InputError: as of `list`, or folders that are too deep, as where a link leads in a circle.
+    """
+    if folder.count("/") > DEEPEST:
+        raise InputError(
+            f"folder {tree.locate(folder)!r} is over {DEEPEST} folders deep: remove the link that leads in a circle"
+        )
+    listing = tree.list(folder)
+    below = [found for name in listing.folders for found in walk(tree, f"{folder}/{name}")]
+    return sorted([(folder, listing), *below])
+
+
+def member_name(info: zipfile.ZipInfo) -> str:
+    """The path of a member of a .zip file, decoded by what the file says of itself.
+
+    That is UTF-8 where the member is marked so or has a field for it, the bytes of the file system where Unix or macOS
+    packed it, which are UTF-8, and code page 437 else.
+
+    Raises:
+        UnicodeDecodeError: the bytes are no UTF-8 where they should be.
+    """
+    name = info.orig_filename.partition("\0")[0]
+    if info.flag_bits & UTF8_FLAG or name.isascii():
+        return name
+    raw = info.orig_filename.encode("cp437")  # what zipfile has decoded from
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        # A version, a checksum of the plain name, which a renamed member no longer has, and the name.
+        if kind == UNICODE_PATH and extra[4:9] == struct.pack("<BI", 1, zlib.crc32(raw)):
+            return extra[9 : 4 + size].decode("utf-8")
+        extra = extra[4 + size :]
+    return raw.decode("utf-8") if info.create_system in UNIX else name
+
+
+def danger(name: str) -> str:
+    """What is wrong with a path that is `unsafe`, as the end of "path ... "."""
+    if "\\" in name:
+        return "has backslashes, with which a path leaves its folder on Windows; write forward slashes"
+    return "is absolute or leaves its folder"
 
 
 def unsafe(name: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from car_ext import datasets
+from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
 from car_ext.evaluation.gate import differences
@@ -20,6 +21,7 @@ from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.text import nfc
 from car_ext.values import distinct
 
 LARGEST_BATCH = 256  # more gain no speed
@@ -82,7 +84,7 @@ def evaluate_all(
         For each model its findings and a summary with the keys of a run's `summary.json` (`metrics.summarize`, and
         `scores` as of `ScoreStatistics.summary`). Besides, the summary has
 
-        - model, format (`Described.format`), data, provider, images, batch_size;
+        - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
@@ -129,6 +131,9 @@ def _evaluate(
 ) -> Evaluation:
     names = model.class_names
     known, split = _labels(names, held_out.class_names, data), held_out.test
+    missing = unmeasured(names, known[split.targets], held_out.name)
+    for note in missing:
+        tell(note)
     batch_size = min(batch_size, len(split))
     threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
     model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
@@ -144,6 +149,7 @@ def _evaluate(
         "intervals": _intervals(scoring.confusion, names),
         "format": model.format,
         "data": held_out.name,
+        "data_notes": [*held_out.notes, *missing],
         "provider": model.provider,
         "images": len(split),
         "batch_size": batch_size,
@@ -171,7 +177,8 @@ def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
 
 def _labels(model_names: list[str], data_names: tuple[str, ...], data: str) -> np.ndarray:
     """The model's label of each of the data's classes."""
-    known = {name: label for label, name in enumerate(model_names)}
+    known = {nfc(name): label for label, name in enumerate(model_names)}
+    data_names = tuple(map(nfc, data_names))
     if unknown := [name for name in data_names if name not in known]:
         raise InputError(
             f"--data {data} has the class {unknown[0]!r}, which the model was not trained on "

@@ -9,6 +9,7 @@ from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.seeds import derive
+from car_ext.text import nfc
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,11 @@ def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Spli
     if calibration.data_root:
         options = replace(options, data_root=calibration.data_root)
     # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
-    loaded = datasets.load(data, run.stored_size, config.imbalance_ratio, cache_bytes=0, options=options)
+    loaded = datasets.load(
+        data, run.stored_size, config.imbalance_ratio, cache_bytes=0, splits=("train",), options=options
+    )
     if config.holdout:
         loaded = datasets.hold_out(loaded, config.holdout)
-    if list(loaded.class_names) != run.class_names or loaded.channels != run.channels:
+    if [nfc(name) for name in loaded.class_names] != run.class_names or loaded.channels != run.channels:
         raise InputError(f"{data} does not have the classes of the run; give its training data with --data.")
     return loaded.train

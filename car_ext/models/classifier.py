@@ -79,8 +79,10 @@ def build_model(
         from car_ext.models import timm_models  # timm takes a second to import, which the small networks do without
 
         backbone = timm_models.timm_model(name, image_size, channels, patch_size, pretrained)
-        if mean is None or std is None:
-            mean, std = timm_models.published_statistics(backbone, channels)
+    if mean is None or std is None:
+        from car_ext.models.timm_models import published_statistics
+
+        mean, std = published_statistics(backbone, channels)
     if init == "torch":
         backbone.apply(_reset)
     model = Classifier(backbone, nn.Identity(), mean, std)

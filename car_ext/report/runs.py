@@ -14,7 +14,7 @@ from car_ext.metrics.bounds import singular_values
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.summary import R0
 from car_ext.priors import spectral_weights
-from car_ext.text import printable
+from car_ext.text import nfc, printable
 
 if TYPE_CHECKING:
     from car_ext.metrics.findings import Findings
@@ -74,7 +74,7 @@ class Run:
 
     @cached_property
     def class_names(self) -> list[str]:
-        return [printable(name) for name in self.summary["class_counts"]]
+        return [printable(nfc(name)) for name in self.summary["class_counts"]]
 
     @cached_property
     def class_counts(self) -> np.ndarray:

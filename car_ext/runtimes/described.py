@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from car_ext.errors import InputError
+from car_ext.text import nfc
 
 FACTS = ("class_names", "class_counts", "image_size", "stored_size", "channels", "train_worst_class_accuracy")
 FACTS_FILE = "car_ext.json"  # inside .pt and .pt2 archives
@@ -27,7 +28,7 @@ class Described:
     """
 
     def __init__(self, facts: Mapping[str, Any], provider: str, format: str) -> None:
-        self.class_names: list[str] = facts["class_names"]
+        self.class_names: list[str] = [nfc(name) for name in facts["class_names"]]  # older files have them as found
         self.class_counts: list[int] = facts["class_counts"]
         self.image_size: int = facts["image_size"]
         self.stored_size: int = facts["stored_size"]

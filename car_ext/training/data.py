@@ -16,7 +16,8 @@ def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     crops = augment.startswith("rrc") or (augment.startswith("randaugment") and (size or 0) > LARGEST_CROP)
     stored = config.resize or (round(1.1 * size) if size and crops else size)
     cache = None if config.cache_gb is None else int(config.cache_gb * 1e9)
-    data = datasets.load(config.data, stored, config.imbalance_ratio, cache, options=config.data_options)
+    splits = ("train",) if config.holdout else ("train", "test")  # what is held out takes the place of test images
+    data = datasets.load(config.data, stored, config.imbalance_ratio, cache, splits, config.data_options)
     if augment == "auto":
         augment = "rrc" if data.image_size > LARGEST_CROP else "crop-flip"
     if config.holdout:

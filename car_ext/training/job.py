@@ -18,6 +18,7 @@ from car_ext.metrics.vocabulary import scores
 from car_ext.models.classifier import Classifier
 from car_ext.run.classifier import load_run
 from car_ext.seeds import derive
+from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
@@ -140,6 +141,7 @@ class Job:
             "heads": self.heads,
             "class_names": list(self.data.class_names),
             "class_counts": self.data.class_counts.tolist(),
+            "data_fingerprint": self.data.fingerprint,
             "image_size": self.image_size,
             "channels": self.data.channels,
             "stored_size": self.data.image_size,
@@ -157,12 +159,17 @@ class Job:
         """
         # There is no generator state here: every epoch seeds its own.
         self._check_classes(state, "this --out")
+        if state.get("data_fingerprint", self.data.fingerprint) != self.data.fingerprint:  # older snapshots have none
+            raise InputError(
+                f"the images of {self.config.data} are not those that this --out began with, although their classes "
+                "and numbers are; bring those back, or use a new --out."
+            )
         self.learner.restore(tensors, state)
         self.epoch, self.seconds = epoch, state["seconds"]
 
     def _check_classes(self, state: dict[str, Any], where: str) -> None:
-        names, counts = list(self.data.class_names), self.data.class_counts.tolist()
-        if (names, counts) != (state["class_names"], state["class_counts"]):
+        names, counts = [*map(nfc, self.data.class_names)], self.data.class_counts.tolist()
+        if (names, counts) != ([*map(nfc, state["class_names"])], state["class_counts"]):
             raise InputError(
                 f"the classes of {self.config.data}, or how many images they have, are not those that {where} began "
                 "with; use a new --out."

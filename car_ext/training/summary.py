@@ -28,6 +28,7 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
         "method": config.method,
         "model": config.model,
         "data": job.data.name,
+        "data_notes": list(job.data.notes),
         "seed": config.seed,
         "epochs": job.epoch,
         "image_size": job.image_size,

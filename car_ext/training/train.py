@@ -17,6 +17,8 @@ from car_ext.training.job import Job
 from car_ext.training.progress import Progress
 from car_ext.training.summary import summarize
 
+PLACES = {"data", "data_root", "test_list"}  # the same data may lie elsewhere when a run is resumed
+
 
 def train(
     config: Config, *, progress: bool = True, after_epoch: Callable[[dict[str, Any]], None] | None = None
@@ -25,8 +27,8 @@ def train(
 
     Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
     the end, findings.npz (what `car_ext.report` shows besides the scores) and summary.json. With
-    `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break; a
-    finished run only returns its summary.
+    `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
+    where the same data lie elsewhere by now; a finished run only returns its summary.
 
     `after_epoch` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
     ends the run, which can be resumed.
@@ -35,14 +37,19 @@ def train(
         InputError: anything wrong with the input, before the folder is created; a loss that is not finite.
     """
     folder = RunFolder(config.run_dir)
-    _check(folder, config)
-    if config.resume and (summary := folder.read_summary()):
-        return summary
+    moved = _check(folder, config)
+    done = folder.read_summary() if config.resume else None
+    if done and not moved:
+        return done
     with deterministic(), keep_freed_memory():
         job = Job(config)
         found = checkpoint.load_latest(folder.path)
+        if moved and not (found and found[2].get("data_fingerprint")):
+            raise _differing(folder, moved)
         if found:
             job.restore(*found)
+        if done:
+            return done
         folder.start(dataclasses.replace(config, resume=False).to_dict())
         folder.keep_metrics(job.epoch)
         with (
@@ -66,8 +73,12 @@ def train(
     return summary
 
 
-def _check(folder: RunFolder, config: Config) -> None:
-    """Refuse unless `config` may start a run in the folder, or resume the one it finds."""
+def _check(folder: RunFolder, config: Config) -> list[str]:
+    """Refuse unless `config` may start a run in the folder, or resume the one it finds.
+
+    Returns:
+        The options in which it says another place of the data than the run it finds.
+    """
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"--out {path} is a file; give the name of a folder.")
@@ -75,8 +86,14 @@ def _check(folder: RunFolder, config: Config) -> None:
         raise InputError(f"--out {path} is not empty; add --resume to go on with its run, or give another --out.")
     if config.resume and folder.config_file.exists():
         keys = config.differences(read_recipe(folder.config_file))
-        if keys:
-            raise InputError(
-                f"--resume needs the options {path} began with, which differ in {', '.join(keys)}; "
-                f"use --config {folder.config_file} --resume, or give another --out."
-            )
+        if not PLACES.issuperset(keys):
+            raise _differing(folder, keys)
+        return keys
+    return []
+
+
+def _differing(folder: RunFolder, keys: list[str]) -> InputError:
+    return InputError(
+        f"--resume needs the options {folder.path} began with, which differ in {', '.join(keys)}; "
+        f"use --config {folder.config_file} --resume, or give another --out."
+    )

@@ -1,6 +1,7 @@
 """Images named by a list file: lines as the field writes them, and every way in which one can be wrong."""
 
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -165,9 +166,10 @@ def test_a_root_that_is_itself_a_link(root):
     assert len(load(root / "list.txt", splits=("test",), options=options).test) == 2
 
 
-def test_both_lists_need_every_class(lists):
-    with pytest.raises(InputError, match=r"test\.txt' has no image of class 2, which the other list has"):
-        lists(f"{TRAIN}train/a/1.png 2\n")
+def test_every_class_needs_training_images(lists):
+    data = lists(f"{TRAIN}train/a/1.png 2\n")
+    assert data.num_classes == 3
+    assert "1 of 3 classes has no test image in mine, so no score measures it: '2'" in data.notes
     with pytest.raises(InputError, match=r"mine\.txt' has no image of class 2"):
         lists(TRAIN, "val/0.png 0\nval/1.png 1\nval/1.png 2\n")
 
@@ -208,3 +210,78 @@ def test_a_run_on_lists_is_scored_on_the_test_list(lists, root):
     both = DataOptions(data_root=root, test_list=Path(folder / "test.txt"))
     again, _ = evaluate(folder / "run", str(folder / "mine.txt"), options=both, progress=False)
     assert scores["overall_accuracy"] == again["overall_accuracy"] == summary["overall_accuracy"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_a_mark_says_the_encoding(lists, root, encoding):
+    lists(TRAIN)
+    mark = {"utf-16-be": b"\xfe\xff", "utf-16-le": b"\xff\xfe"}.get(encoding, b"")
+    (root.parent / "mine.txt").write_bytes(mark + TRAIN.encode(encoding))
+    data = load(root.parent / "mine.txt", options=DataOptions(root, root.parent / "test.txt"))
+    assert data.train.targets.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (TRAIN.encode("utf-16-le"), ["every other byte is 0", "UTF-16", "save it as UTF-8"]),
+        (
+            TRAIN.encode() + "café.png 0".encode("latin-1"),
+            ["line 5", "0xe9", "another encoding", "as UTF-8"],
+        ),
+    ],
+)
+def test_another_encoding_is_named(lists, root, content, words):
+    lists(TRAIN)
+    (root.parent / "mine.txt").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load(root.parent / "mine.txt", options=DataOptions(root, root.parent / "test.txt"))
+    assert all(word in str(error.value) for word in ["mine.txt", *words]), error.value
+
+
+def test_backslashes_are_told_from_paths_that_leave(lists):
+    with pytest.raises(InputError, match=r"backslashes.*write forward slashes"):
+        lists(TRAIN.replace("/", "\\"))
+
+
+@pytest.mark.parametrize(("here", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_paths_are_found_in_either_spelling(lists, root, here, there):
+    here, there = (unicodedata.normalize(form, "café.png") for form in (here, there))
+    Image.new("RGB", (8, 8), (77, 0, 0)).save(root / here)
+    data = lists(f"{TRAIN}{there} 0\n")
+    assert data.train.images[-1, 0, 0, 0] == 77
+
+
+def test_images_that_are_listed_several_times_are_counted(lists, root):
+    notes = lists(f"{TRAIN}train/a/0.png 0\ntrain/a/0.png 0\ntrain/a/1.png 1\n").notes
+    mine = root.parent / "mine.txt"
+    assert f"1 image has several labels in {mine}: 'train/a/1.png (0, 1)'" in notes
+    assert f"2 lines repeat earlier ones in {mine}: an image counts as often as it is listed" in notes
+
+
+def test_a_test_list_of_training_images_is_refused(lists):
+    with pytest.raises(InputError, match=r"mine\.txt' and '.*test\.txt' name the same images"):
+        lists(TRAIN, "".join(reversed(TRAIN.splitlines(keepends=True))))
+    notes = lists(TRAIN, "val/0.png 0\ntrain/b/0.png 1\n").notes
+    assert any(note.startswith("1 test image is also a training image") and "b/0.png" in note for note in notes)
+
+
+def test_a_training_list_alone(lists, root):
+    lists(TRAIN)
+    options = DataOptions(data_root=root)
+    data = load(root.parent / "mine.txt", splits=("train",), options=options)
+    assert (data.class_counts.tolist(), len(data.test)) == ([2, 2], 0)
+    with pytest.raises(InputError, match=r"--test-list.*--holdout"):
+        load(root.parent / "mine.txt", options=options)
+
+
+def test_a_test_list_alone_may_lack_classes(root):
+    (root / "test.txt").write_text("val/0.png 11\nval/1.png 2\n")
+    data = load(root / "test.txt", splits=("test",), options=DataOptions(data_root=root))
+    assert (data.class_names, data.test.targets.tolist()) == (("2", "11"), [1, 0])
+
+
+def test_a_home_that_is_not_known(lists, root):
+    lists(TRAIN)
+    with pytest.raises(InputError, match=r"'~nobody-of-this-name' begins with .* not known here"):
+        load(root.parent / "mine.txt", options=DataOptions("~nobody-of-this-name", root.parent / "test.txt"))

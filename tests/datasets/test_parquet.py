@@ -164,7 +164,7 @@ def test_labels_that_only_one_split_has(tmp_path):
     write(tmp_path / "test-0.parquet", {"image": structs((1, 2)), "label": pa.array(("a", "c"))})
     refused(tmp_path, "row 1", "test-0.parquet", "'c'")
     write(tmp_path / "test-0.parquet", {"image": structs((1, 2)), "label": pa.array(("a", "a"))})
-    refused(tmp_path, "'b' has no image in the test files")
+    assert any("has no test image" in note and "'b'" in note for note in load(tmp_path).notes)
 
 
 def test_images_are_never_followed_to_another_file(tmp_path):
@@ -231,3 +231,97 @@ def test_rows_are_counted_over_files(hub):
     assert len(folder) == 5
     assert folder.locate(4).startswith("row 1 of ")
     assert folder.locate(2).startswith("row 2 of ")
+
+
+def shard(path, labels, names=None, first=0):
+    """A file of as many different pictures as labels, whose numbers are named or not."""
+    reds = range(first, first + len(labels))
+    columns = {"image": structs(reds), "label": pa.array(labels)}
+    write(path, columns, features(image=None, label=names) if names else None)
+
+
+def test_every_file_means_its_own_names(tmp_path):
+    shard(tmp_path / "train-00000-of-00002.parquet", (0, 1), ["cat", "dog"])
+    shard(tmp_path / "train-00001-of-00002.parquet", (0, 1), ["dog", "cat"], 2)
+    shard(tmp_path / "test-0.parquet", (0, 0, 1), ["dog", "cat"], 4)
+    data = load(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert data.train.targets.tolist() == [0, 1, 1, 0]
+    assert data.test.targets.tolist() == [1, 1, 0]
+
+
+def test_text_beside_named_numbers(tmp_path):
+    shard(tmp_path / "train-0.parquet", (0, 1), ["dog", "cat"])
+    shard(tmp_path / "test-0.parquet", ("cat", "dog"), first=2)
+    assert load(tmp_path).test.targets.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("train", "test"), [(("cat", "dog"), (0, 1)), ((0, 1), ("0", "1"))])
+def test_text_against_numbers_is_refused(tmp_path, train, test):
+    shard(tmp_path / "train-0.parquet", train)
+    shard(tmp_path / "test-0.parquet", test, first=2)
+    refused(tmp_path, "train-0.parquet", "test-0.parquet", "are text", "are numbers")
+
+
+def test_every_file_holds_labels(tmp_path):
+    shard(tmp_path / "train-0.parquet", (0, 1))
+    shard(tmp_path / "test-0.parquet", (1.0, 0.0), first=2)
+    refused(tmp_path, "'label'", "test-0.parquet", "double")
+
+
+def test_numbers_that_only_some_files_name_are_told(tmp_path):
+    shard(tmp_path / "train-0.parquet", (0, 1), ["cat", "dog"])
+    shard(tmp_path / "test-0.parquet", (1, 0), first=2)
+    data = load(tmp_path)
+    assert data.test.targets.tolist() == [1, 0]
+    assert any("test-0.parquet has labels without names" in note for note in data.notes)
+
+
+def test_one_name_of_two_classes_is_two_classes(tmp_path):
+    for split, first in (("train", 0), ("test", 3)):
+        shard(tmp_path / f"{split}-0.parquet", (0, 1, 2), ["crane", "ant", "crane"], first)
+    assert load(tmp_path).class_names == ("crane (0)", "ant", "crane (2)")
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_test_split_without_labels_leaves_it_to_the_validation_split(tmp_path, missing):
+    shard(tmp_path / "train-0.parquet", (0, 1), ["cat", "dog"])
+    shard(tmp_path / "test-0.parquet", pa.array([missing, missing], pa.int64()), ["cat", "dog"], 2)
+    refused(tmp_path, "labels of the test files", "missing or -1", "validation-*.parquet")
+    shard(tmp_path / "validation-0.parquet", (1, 0, 1), ["cat", "dog"], 4)
+    data = load(tmp_path)
+    assert data.test.targets.tolist() == [1, 0, 1]
+    assert f"2 test images of {tmp_path} not taken: they have no labels" in data.notes
+
+
+@pytest.mark.parametrize("folder", ["default/", "", "data/Default/"])
+def test_a_folder_of_each_split(tmp_path, folder):
+    for split, first in (("train", 0), ("test", 2), ("validation", 4)):
+        shard(tmp_path / f"{folder}{split}" / "0000.parquet", (0, 1), ["cat", "dog"], first)
+    data = load(tmp_path / "data" if folder.startswith("data") else tmp_path)
+    assert data.test.images[:, 0, 0, 0].tolist() == [2, 3]
+    assert any("not taken: 1 of the validation split" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("held_out", ["val", "valid", "Testing"])
+def test_splits_by_other_names(tmp_path, held_out):
+    shard(tmp_path / "Training-0.parquet", (0, 1))
+    shard(tmp_path / f"{held_out}.parquet", (1, 0), first=2)
+    assert load(tmp_path).test.targets.tolist() == [1, 0]
+
+
+def test_only_training_files_and_files_of_no_split(tmp_path):
+    shard(tmp_path / "train-0.parquet", (0, 1))
+    shard(tmp_path / "extra.parquet", (0, 1), first=2)
+    refused(tmp_path, "train only", "--holdout")
+    with pytest.raises(InputError, match=r"train only: it needs .*validation-[^-]*$"):
+        load(tmp_path, splits=("test",))
+    data = load(tmp_path, splits=("train",))
+    assert (data.class_counts.tolist(), len(data.test)) == ([1, 1], 0)
+    assert f"1 file of {tmp_path} not taken: 1 .parquet of no split" in data.notes
+
+
+def test_a_test_split_alone_may_lack_classes(tmp_path):
+    shard(tmp_path / "test-0.parquet", (0, 2))
+    data = load(tmp_path, splits=("test",))
+    assert (data.class_names, data.test.targets.tolist()) == (("0", "2"), [0, 1])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -238,3 +239,11 @@ def test_a_browser_shows_it_and_asks_for_nothing(visit, tmp_path):
     box = plot.bounding_box()
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.8 * box["height"])  # over a hostile name's bar
     page.wait_for_timeout(200)
+
+
+def test_one_class_in_two_spellings_is_one(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    lines = [line(day, [5, 5, 5, 5], names=[*NAMES[:3], name]) for day, name in enumerate((decomposed, composed))]
+    log = Log.read(written(lines, tmp_path))
+    assert log.classes.count(composed) == 1
+    assert len(log.classes) == 4

@@ -18,9 +18,10 @@ def load(request: Request) -> LongTailedData:
     Raises:
         InputError: as `list_file.load`.
     """
-    root = request.root
-    train, test = (root / file for file in NAMED[request.data])
-    return list_file.load(request.data, train if request.needs_train else None, test, root, request.image_size)
+    train, test = (request.root / file for file in NAMED[request.data])
+    return list_file.load(
+        request, request.data, train if request.needs_train else None, test if request.needs_test else None
+    )
 
 
 SOURCE = Source(

@@ -8,106 +8,130 @@ from typing import Any
 
 import numpy as np
 
+from car_ext.datasets.labels import Classes, Labelled, check_kinds, distinct
+from car_ext.datasets.layout import WORDS, by_split, split_of
 from car_ext.datasets.lazy import LazyImages
+from car_ext.datasets.notes import LeftOut
+from car_ext.datasets.options import expanded
 from car_ext.datasets.sample import default_size
 from car_ext.datasets.shards import Shards, opened, pyarrow
-from car_ext.datasets.source import Source
+from car_ext.datasets.source import Request, Source
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.datasets.tree import FolderTree
 from car_ext.errors import InputError
 
-FILE = re.compile(r"(train|test|validation)(?:-(?:[0-9]+-of-([0-9]+))?.*)?\.parquet")
+FILE = re.compile(rf"({'|'.join(WORDS)})(?:-(?:[0-9]+-of-([0-9]+))?.*)?\.parquet", re.IGNORECASE)
+NUMBERED = re.compile(r"[0-9]+\.parquet", re.IGNORECASE)  # in a folder called like a split: train/0000.parquet
+UNLABELLED = {None, -1}  # -1 by the convention of the hub
 
 
-def holds_parquet(path: Path) -> bool:
-    """Whether a folder, or one directly inside it, holds a parquet file named after a split."""
-    return any(FILE.fullmatch(file.name) for files in ("*.parquet", "[!.]*/*.parquet") for file in path.glob(files))
-
-
-def load(path: Path, image_size: int | None, label_column: str | None, needs_train: bool = True) -> LongTailedData:
+def load(request: Request) -> LongTailedData:
     """Lists the images of parquet files without decoding them; nothing in the files is run or unpickled.
 
-    Layout: `train-*.parquet` and `test-*.parquet`, or `validation-*` for want of `test-*`, at the root or in the only
-    folder there that has such files. The image column holds image files as bytes, or as structs {bytes, path}, whose
+    Layout: `train-*.parquet` and `test-*.parquet`, or `train/0000.parquet` and so on, at the root or in the only folder
+    there that has such files; splits may be called as of `layout.WORDS`. Validation files stand for test files that
+    are missing or have no labels (-1). The image column holds image files as bytes, or as structs {bytes, path}, whose
     path is not followed. The label column holds whole numbers from 0 on, which the metadata of `datasets` may name, or
-    text, whose sorted values are the classes. Where the metadata marks no such column, it is the one called "image" or
-    "label", or the only one of a fitting type.
-
-    Args:
-        path: the folder.
-        image_size: stored height and width in pixels; None is `sample.default_size`.
-        label_column: the label column, where several could be.
-        needs_train: False lets the training files be missing, as where a finished model is scored.
+    text, whose sorted values are the classes. Labels mean what their own file says, and are brought to the classes of
+    the training files by name. Where the metadata marks no such column, it is the one called "image" or "label", or
+    the only one of a fitting type. A class may lack test images.
 
     Raises:
         InputError: pyarrow is missing, files are missing or damaged, another layout, no or several fitting columns, a
-            label that is none, or a class without images in a split.
+            label that is none, text in one file and numbers in another, or a class without training images.
     """
-    tree = FolderTree(path)
-    by_split = _files(tree)
-    files = {"train": by_split.get("train", []), "test": by_split.get("test") or by_split.get("validation", [])}
-    if not files["test"] or (needs_train and not files["train"]):
-        raise InputError(
-            f"data {str(path)!r} has parquet files for {' and '.join(by_split)} only: "
-            "it needs train-*.parquet, and test-*.parquet or validation-*.parquet"
-        )
-    with opened(tree, (files["train"] or files["test"])[0]) as parquet:
-        image, label, names = _columns(parquet.schema_arrow, label_column, path)
-    labels = {part: _read_labels(tree, files[part], image, label) for part in files}
-    names = names or _names(labels["train"] or labels["test"])
-    shards = {part: Shards(tree, files[part], image) for part in files}
-    targets = {part: _targets(labels[part], names, shards[part]) for part in files}
-    for part in files:
-        counts = np.bincount(targets[part], minlength=len(names))
-        if files[part] and (len(names) < 2 or not counts.all()):
-            lacking = f"class {names[counts.argmin()]!r} has no image" if len(names) > 1 else "fewer than 2 classes are"
-            raise InputError(f"{lacking} in the {part} files of {str(path)!r}: every class needs one in each split")
-    if image_size is None:
-        looked_at = shards["train" if files["train"] else "test"]
-        image_size = default_size(looked_at, range(len(looked_at)))
-    train, test = (
-        Split(LazyImages(shards[part], range(len(shards[part])), image_size), targets[part]) for part in files
-    )
-    return LongTailedData(path.stem, names, train, test, image_size, channels=3)
+    path, tree = request.path, FolderTree(request.path)
+    files, notes = _files(tree)
+    _check_splits(files, request)
+    with opened(tree, next(iter(files.values()))[0]) as parquet:
+        columns = _columns(parquet.schema_arrow, request.options.label_column, path)
+    train = _read_labels(tree, files.get("train", []), *columns)
+    test = _held_out(tree, files, columns, notes) if request.needs_test else []
+    notes += check_kinds([*train, *test])
+    classes = Classes(train or test, training=bool(train))
+    shards = [Shards(tree, [file.path for file in part], columns[0]) for part in (train, test)]
+    targets = [_targets(part, classes, held) for part, held in zip((train, test), shards, strict=True)]
+    _check_counts(targets[0] if train else targets[1], bool(train), classes, path)
+    looked_at = shards[0 if train else 1]
+    image_size = request.image_size or default_size(looked_at, range(len(looked_at)))
+    images = [LazyImages(held, range(len(held)), image_size) for held in shards]
+    splits = [*map(Split, images, targets)]
+    return LongTailedData(path.stem, classes.names, splits[0], splits[1], image_size, channels=3, notes=tuple(notes))
 
 
-def _files(tree: FolderTree) -> dict[str, list[str]]:
-    """Split to its files, sorted."""
-    folders, top = tree.list("")
-    listed = {"": top} | {f"{folder}/": tree.list(folder)[1] for folder in folders}
-    matched = {prefix: [*filter(None, map(FILE.fullmatch, files))] for prefix, files in listed.items()}
-    found = {prefix: matches for prefix, matches in matched.items() if matches}
+def holds_parquet(path: Path) -> bool:
+    """Whether a folder, or one directly inside it, holds parquet files named after splits or in folders that are."""
+    inside = [*path.glob("[!.]*/")]
+    files = (file for folder in (path, *inside) for file in folder.glob("*.parquet"))
+    return any(FILE.fullmatch(file.name) for file in files) or any(map(_numbered, (path, *inside)))
+
+
+def _numbered(folder: Path) -> bool:
+    """Whether a folder holds one called like a split that holds parquet files with numbers for names."""
+    splits = (split for split in folder.glob("*/") if split_of(split.name))
+    return any(NUMBERED.fullmatch(file.name) for split in splits for file in split.glob("*.parquet"))
+
+
+def _check_splits(files: dict[str, list[str]], request: Request) -> None:
+    """Refuses files that lack a split which is needed."""
+    has_train, has_test = "train" in files, bool(files.keys() - {"train"})
+    if (has_train or not request.needs_train) and (has_test or not request.needs_test):
+        return
+    fix = "it needs train-*.parquet, and test-*.parquet or validation-*.parquet"
+    if has_train and request.needs_train:
+        fix += "; or hold a part of the training images out with --holdout 0.2"
+    raise InputError(f"data {str(request.path)!r} has parquet files for {' and '.join(files)} only: {fix}")
+
+
+def _files(tree: FolderTree) -> tuple[dict[str, list[str]], list[str]]:
+    """Split to its files, sorted, and notes on other parquet files beside them."""
+    folders = [name for name in tree.list("").folders if not split_of(name)]
+    listed = {prefix: _files_in(tree, prefix) for prefix in ("", *(f"{name}/" for name in folders))}
+    found = {prefix: files for prefix, (files, _) in listed.items() if files}
     if len(found) > 1:
         raise InputError(
             f"data {str(tree.path)!r} has parquet files in several folders ({', '.join(p or './' for p in found)}): "
             "give one of them"
         )
-    ((prefix, matches),) = found.items()
-    by_split: dict[str, list[str]] = {}
-    for match in matches:
-        by_split.setdefault(match[1], []).append(prefix + match[0])
-    for match in matches:
-        files = by_split[match[1]]
-        if match[2] and len(files) != int(match[2]):
-            raise InputError(
-                f"{tree.locate(prefix + match[0])!r} is one of {int(match[2])} files, but {len(files)} are there: "
-                "fetch the others"
-            )
-    return by_split
+    ((prefix, files),) = found.items()
+    for of_split in files.values():
+        for file in of_split:
+            match = FILE.fullmatch(file.rpartition("/")[2])
+            if match and match[2] and len(of_split) != int(match[2]):
+                raise InputError(
+                    f"{tree.locate(file)!r} is one of {int(match[2])} files, but {len(of_split)} are there: "
+                    "fetch the others"
+                )
+    left_out = LeftOut()
+    left_out.add(tree.locate(prefix).rstrip("/"), [".parquet of no split"] * listed[prefix][1])
+    return files, left_out.notes
 
 
-def _columns(schema: Any, label_column: str | None, path: Path) -> tuple[str, str, tuple[str, ...]]:
-    """The image column, the label column and the names of the classes, () where there are none."""
+def _files_in(tree: FolderTree, prefix: str) -> tuple[dict[str, list[str]], int]:
+    """Split to its files, sorted, in one folder, and how many other parquet files there are."""
+    listing, others = tree.list(prefix.rstrip("/")), 0
+    files: dict[str, list[str]] = {}
+    for file in listing.files:
+        if match := FILE.fullmatch(file):
+            files.setdefault(WORDS[match[1].lower()], []).append(prefix + file)
+        elif file.lower().endswith(".parquet"):
+            others += 1
+    for split, folder in by_split(listing.folders, f"data {tree.locate(prefix)!r}").items():
+        inside = tree.list(f"{prefix}{folder}").files
+        files.setdefault(split, []).extend(
+            f"{prefix}{folder}/{file}" for file in inside if NUMBERED.fullmatch(file) or FILE.fullmatch(file)
+        )
+    return {split: files[split] for split in ("train", "test", "val") if files.get(split)}, others
+
+
+def _columns(schema: Any, label_column: str | None, path: Path) -> tuple[str, str]:
+    """The image column and the label column."""
     types = pyarrow().types
 
     def binary(kind: Any) -> bool:
         if types.is_struct(kind):
             return kind.get_field_index("bytes") >= 0 and binary(kind.field("bytes").type)
         return types.is_binary(kind) or types.is_large_binary(kind)
-
-    def labelling(kind: Any) -> bool:
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
 
     features = _features(schema)
     marked = {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
@@ -121,11 +145,24 @@ def _columns(schema: Any, label_column: str | None, path: Path) -> tuple[str, st
         raise InputError(f"the {usual} column of {str(path)!r} {several}: {fix}")
 
     image = pick("image", binary, "Image", "keep one column of image files")
-    label = label_column or pick("label", labelling, "ClassLabel", "say which with --label-column")
-    if label not in schema.names or not labelling(schema.field(label).type):
+    label = label_column or pick("label", _labelling, "ClassLabel", "say which with --label-column")
+    if label not in schema.names or not _labelling(schema.field(label).type):
         raise InputError(f"--label-column {label} is no column of text or whole numbers in {str(path)!r}")
-    names = features.get(label, {}).get("names") if marked.get(label) == "ClassLabel" else None
-    return image, label, tuple(map(str, names)) if isinstance(names, list) else ()
+    return image, label
+
+
+def _labelling(kind: Any) -> bool:
+    """Whether a column of a type can hold labels: text or whole numbers."""
+    types = pyarrow().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
+
+
+def _named(schema: Any, label: str) -> tuple[str, ...]:
+    """What a file says that the numbers of its label column mean, () where it does not."""
+    feature = _features(schema).get(label)
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return distinct([*map(str, names)]) if isinstance(names, list) else ()
 
 
 def _features(schema: Any) -> dict[str, Any]:
@@ -137,46 +174,76 @@ def _features(schema: Any) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _read_labels(tree: FolderTree, files: Sequence[str], image: str, label: str) -> list[int | str | None]:
-    """The label column of all files, which need both columns."""
-    labels = []
+def _read_labels(tree: FolderTree, files: Sequence[str], image: str, label: str) -> list[Labelled]:
+    """The label columns of files, which need both columns, and what each says of it."""
+    labelled = []
     for file in files:
         with opened(tree, file) as parquet:
+            schema = parquet.schema_arrow
             for column in (image, label):
-                if column not in parquet.schema_arrow.names:
+                if column not in schema.names:
                     raise InputError(f"parquet file {tree.locate(file)!r} has no column {column!r}, as others do")
-            labels += parquet.read(columns=[label], use_threads=False).column(label).to_pylist()
-    return labels
+            if not _labelling(kind := schema.field(label).type):
+                raise InputError(
+                    f"column {label!r} of parquet file {tree.locate(file)!r} is of type {kind}: "
+                    "write whole numbers or text, as in the other files"
+                )
+            labels = parquet.read(columns=[label], use_threads=False).column(label).to_pylist()
+            labelled.append(Labelled(file, labels, _named(schema, label)))
+    return labelled
 
 
-def _names(labels: Sequence[int | str | None]) -> tuple[str, ...]:
-    """The classes of labels that nothing names: sorted text, or as many numbers from 0 as there are different ones."""
-    distinct = sorted({label for label in labels if label is not None}, key=str)
-    return tuple(label if isinstance(label, str) else str(number) for number, label in enumerate(distinct))
+def _held_out(
+    tree: FolderTree, files: dict[str, list[str]], columns: tuple[str, str], notes: list[str]
+) -> list[Labelled]:
+    """The labels to score by: those of the test files or, where they have none, of the validation files."""
+    splits = [split for split in ("test", "val") if split in files]
+    for split in splits:
+        labelled = _read_labels(tree, files[split], *columns)
+        if all(UNLABELLED.issuperset(file.labels) for file in labelled):
+            images = sum(len(file.labels) for file in labelled)
+            notes.append(f"{images:,} {split} images of {tree.path} not taken: they have no labels")
+            continue
+        if split != splits[-1]:
+            left_out = LeftOut()
+            left_out.add(str(tree.path), ["of the validation split, as there is a test split"] * len(files["val"]))
+            notes += left_out.notes
+        return labelled
+    raise InputError(
+        f"the labels of the {' and '.join(splits)} files of {str(tree.path)!r} are all missing or -1: "
+        "add validation-*.parquet with labels"
+    )
 
 
-def _targets(labels: Sequence[int | str | None], names: tuple[str, ...], shards: Shards) -> np.ndarray:
-    known: dict[str | None, int] = {name: number for number, name in enumerate(names)}
-    targets = np.empty(len(labels), np.int64)
-    for row, label in enumerate(labels):
-        number = label if isinstance(label, int) else known.get(label)
-        if number is None or not 0 <= number < len(names):
-            raise InputError(
-                f"{shards.locate(row)} has the label {label!r}, but the {len(names)} classes have the labels 0 to "
-                f"{len(names) - 1} or their names"
-            )
-        targets[row] = number
+def _targets(files: Sequence[Labelled], classes: Classes, shards: Shards) -> np.ndarray:
+    targets = np.concatenate([np.empty(0, np.int64), *map(classes.targets, files)])
+    if (targets < 0).any():
+        row = int(targets.argmin())
+        label = [label for file in files for label in file.labels][row]
+        names = classes.names
+        raise InputError(
+            f"{shards.locate(row)} has the label {label!r}, but the {len(names)} classes have the labels 0 to "
+            f"{len(names) - 1} or their names"
+        )
     return targets
 
 
+def _check_counts(targets: np.ndarray, training: bool, classes: Classes, path: Path) -> None:
+    """Refuses fewer than two classes, and one without training images."""
+    counts = np.bincount(targets, minlength=len(classes.names))
+    if len(counts) < 2:
+        files = f"the {'train' if training else 'test'} files of {str(path)!r}"
+        raise InputError(f"fewer than 2 classes are in {files}: a classifier needs at least 2")
+    if training and not counts.all():
+        raise InputError(
+            f"class {classes.names[counts.argmin()]!r} has no image in the train files of {str(path)!r}: "
+            "every class needs one to be trained on"
+        )
+
+
 def _matches(data: str) -> bool:
-    path = Path(data).expanduser()
+    path = expanded(data)
     return path.is_dir() and holds_parquet(path)
 
 
-SOURCE = Source(
-    "parquet",
-    matches=_matches,
-    load=lambda request: load(request.path, request.image_size, request.options.label_column, request.needs_train),
-    options=("label_column",),
-)
+SOURCE = Source("parquet", matches=_matches, load=load, options=("label_column",))

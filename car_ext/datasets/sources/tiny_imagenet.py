@@ -28,9 +28,9 @@ def load(root: Path, image_size: int | None) -> LongTailedData:
         InputError: neither is there, or not in this layout.
     """
     tree = FolderTree(root) if (root / FOLDER).is_dir() else ZipTree(root / f"{FOLDER}.zip")
-    class_names = tree.list(f"{FOLDER}/train")[0]
+    class_names = tree.list(f"{FOLDER}/train").folders
     folders = [f"{FOLDER}/train/{name}/images" for name in class_names]
-    by_class = [[f"{folder}/{file}" for file in tree.list(folder)[1]] for folder in folders]
+    by_class = [[f"{folder}/{file}" for file in tree.list(folder).files] for folder in folders]
     files = [file for names in by_class for file in names]
     if not files:
         raise InputError(f"{tree.locate(f'{FOLDER}/train')!r} holds no train/WNID/images/*: check its layout")
@@ -45,7 +45,7 @@ def _annotated(tree: FolderTree | ZipTree, class_names: list[str], image_size: i
     """The validation images and their labels."""
     annotations = f"{FOLDER}/val/val_annotations.txt"
     labels = {name: label for label, name in enumerate(class_names)}
-    there = set(tree.list(f"{FOLDER}/val/images")[1])
+    there = set(tree.list(f"{FOLDER}/val/images").files)
     files, targets = [], []
     for number, line in enumerate(tree.read(annotations).decode("utf-8", "replace").splitlines(), start=1):
         file, wnid, *_ = [*line.split("\t"), "", ""]  # a bounding box follows

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from car_ext.errors import InputError
-from car_ext.text import printable, short_names
+from car_ext.text import nfc, printable, short_names
 
 FIRST = 5  # batches that the latest is compared with
 LARGEST_COUNT = 2**53  # a file's own numbers may not overflow ours
@@ -189,7 +189,11 @@ def _counts(line: Mapping[str, Any], key: str) -> dict[str, int]:
         raise TypeError(f"{key} is {counts!r:.40}, but must be class names with counts")
     for name, count in counts.items():
         _count(count, key, f" for {name!r:.40}")
-    return counts
+    # Models of before told classes in the form in which their names were found.
+    composed: dict[str, int] = {}
+    for name, count in counts.items():
+        composed[nfc(name)] = composed.get(nfc(name), 0) + count
+    return composed
 
 
 def _count(count: Any, key: str, where: str = "") -> int:

@@ -1,0 +1,96 @@
+"""Labels of several files, each with its own meaning, brought to the classes of the training files by name."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from car_ext.errors import InputError
+from car_ext.text import nfc
+
+Label: TypeAlias = int | str | None
+
+
+class Labelled(NamedTuple):
+    """The labels of one file and what it says of them itself.
+
+    Attributes:
+        path: of the file.
+        labels: one an image: numbers or text, None where there is none.
+        names: what the numbers mean, by `distinct`; () where the file does not say.
+    """
+
+    path: str
+    labels: Sequence[Label]
+    names: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What the labels are: "text", "named" numbers or "numbers"; "" where there is none."""
+        first = next((label for label in self.labels if label is not None), None)
+        if first is None or isinstance(first, str):
+            return "text" if first is not None else ""
+        return "named" if self.names else "numbers"
+
+
+class Classes:
+    """The classes, by which labels of every file are numbered.
+
+    Attributes:
+        names: K names; the position is the label.
+
+    Args:
+        files: what has the classes: those that their names say, or else every label, in sorted order.
+        training: whether numbers without names must be 0 .. K-1; else those that occur are the classes.
+    """
+
+    def __init__(self, files: Sequence[Labelled], training: bool) -> None:
+        named = dict.fromkeys(name for file in files for name in file.names)
+        found = {label for file in files for label in file.labels if label is not None}
+        numbers = sorted(label for label in found if isinstance(label, int))
+        text = sorted({nfc(label) for label in found if isinstance(label, str)})
+        plain = not named and not text  # a class is called by its number
+        self.names = tuple(named or text or map(str, range(len(numbers)) if training else numbers))
+        self._numbered = {int(name): name for name in self.names} if plain else dict(enumerate(self.names))
+        self._labels = {name: label for label, name in enumerate(self.names)}
+
+    def targets(self, file: Labelled) -> np.ndarray:
+        """The labels of a file as of `names`, (N,) int64; -1 for one that is no class."""
+        numbered = dict(enumerate(file.names)) if file.names else self._numbered
+        known: dict[Label, int] = {
+            number: self._labels[name] for number, name in numbered.items() if name in self._labels
+        }
+        known |= {label: self._labels.get(nfc(label), -1) for label in set(file.labels) if isinstance(label, str)}
+        return np.array([known.get(label, -1) for label in file.labels], np.int64)
+
+
+def check_kinds(files: Sequence[Labelled]) -> list[str]:
+    """Refuses labels that nothing connects.
+
+    Returns:
+        A sentence where numbers without names are taken for those that another file names.
+
+    Raises:
+        InputError: text in one file and numbers without names in another.
+    """
+    first = {file.kind: file.path for file in reversed(files)}
+    if "numbers" not in first:
+        return []
+    if "text" in first:
+        raise InputError(
+            f"the labels of {first['text']!r} are text and those of {first['numbers']!r} are numbers, "
+            "so what is what is not known: write both as text, or both as numbers"
+        )
+    if "named" not in first:
+        return []
+    number = sum(file.kind == "numbers" for file in files)
+    files_have = f"{first['numbers']} has" if number == 1 else f"{number} files, such as {first['numbers']}, have"
+    return [f"{files_have} labels without names, which are taken for those that {first['named']} names"]
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names in composed form, each that several classes have with its label behind it: crane (134), crane (517)."""
+    composed = [nfc(name) for name in names]
+    times = Counter(composed)
+    return tuple(f"{name} ({label})" if times[name] > 1 else name for label, name in enumerate(composed))
