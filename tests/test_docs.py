@@ -50,6 +50,18 @@ def test_every_page_stands_in_the_navigation_once():
     assert sorted(pages(yaml.safe_load(text(ROOT / "mkdocs.yml"))["nav"])) == PAGES
 
 
+def test_every_test_that_a_case_names_exists():
+    named, file = re.findall(r"(tests/[\w/]+\.py)?(::test_\w+)?", text(DOCS / "reliability.md")), ""
+    places = []
+    for path, name in named:  # a name without a file is in the file before it
+        file = path or file
+        if path or name:
+            places.append((file, name.removeprefix("::")))
+    assert len(places) > 80
+    missing = [(path, name) for path, name in places if f"def {name}(" not in text(ROOT / path) and name]
+    assert not missing
+
+
 NAMED = [name for page in PAGES for name in IDENTIFIER.findall(text(DOCS / page))]
 
 
