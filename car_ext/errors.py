@@ -11,6 +11,11 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: Exception) -> str:
+    """What a library says first about what it cannot do."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """`; did you mean NAME?` where a known name is like `word`, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -8,7 +8,7 @@ from typing import Any
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside `path`, reach the disk, rename."""
-    draft = path.with_name(path.name + ".tmp")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # its own: two processes may write the same file
     with draft.open("wb") as file:
         file.write(content)
         file.flush()

@@ -142,7 +142,9 @@ def _hold(gate: Mapping[str, float], summaries: Sequence[Mapping[str, Any]]) -> 
     """The exit code, after a sentence for each fall that the gate does not allow."""
     from car_ext.evaluation.gate import broken
 
-    failures = [f"{s['model']}: {fall}" for s in summaries[1:] for fall in broken(gate, s["difference"])]
+    failures = [
+        f"{s['model']}: {fall}" for s in summaries[1:] for fall in broken(gate, s["difference"], s["class_counts"])
+    ]
     for failure in failures:
         print(f"gate: {failure}", file=sys.stderr)
     return 1 if failures else 0

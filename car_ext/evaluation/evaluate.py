@@ -87,8 +87,8 @@ def evaluate_all(
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
-        - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy, a
-          bootstrap's for worst_class_accuracy, and a note on its bias;
+        - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy,
+          that of `worst_class_interval` for worst_class_accuracy, and a note on its bias;
         - difference, for all but the first: `gate.differences` to the first.
 
         `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from car_ext.errors import InputError
+from car_ext.metrics.counts import worst_first
 from car_ext.metrics.vocabulary import scores
 from car_ext.values import convert
 
@@ -50,15 +51,19 @@ def differences(first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str,
     return {key: _less(later[key], first[key]) for key in gate_keys().values()} | {"per_class_accuracy": per_class}
 
 
-def broken(gate: Mapping[str, float], difference: Mapping[str, Any]) -> list[str]:
+def broken(
+    gate: Mapping[str, float], difference: Mapping[str, Any], class_counts: Mapping[str, int] | None = None
+) -> list[str]:
     """A sentence for each score of the gate that fell by more than allowed, naming the classes that fell, most first.
 
     Args:
         gate: as of `parse_gate`.
         difference: as of `differences`.
+        class_counts: training images a class, which order classes that fell alike as `worst_first` does.
     """
     falls = {name: -change for name, change in difference["per_class_accuracy"].items() if change and change < 0}
-    largest = sorted(falls, key=falls.__getitem__, reverse=True)
+    names, counts = list(falls), [(class_counts or {}).get(name, 0) for name in falls]
+    largest = [names[label] for label in worst_first([-falls[name] for name in names], counts, names)]
     classes = ", ".join(f"{name!r} by {falls[name]:.4f}" for name in largest[:NAMED])
     if len(largest) > NAMED:
         classes += f" and {len(largest) - NAMED} more"

@@ -60,9 +60,14 @@ def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Spli
     if calibration.data_root:
         options = replace(options, data_root=calibration.data_root)
     # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
-    loaded = datasets.load(
-        data, run.stored_size, config.imbalance_ratio, cache_bytes=0, splits=("train",), options=options
-    )
+    try:
+        loaded = datasets.load(
+            data, run.stored_size, config.imbalance_ratio, cache_bytes=0, splits=("train",), options=options
+        )
+    except InputError as error:
+        raise InputError(
+            f"int8 needs training images of the run: {error}; if they have moved, give --data (and --data-root)."
+        ) from error
     if config.holdout:
         loaded = datasets.hold_out(loaded, config.holdout)
     if [nfc(name) for name in loaded.class_names] != run.class_names or loaded.channels != run.channels:

@@ -60,6 +60,9 @@ def save_described(model: ir.Model, path: Path, facts: Mapping[str, Any]) -> Non
     for domain in [*model.opset_imports]:
         if domain not in STANDARD:
             del model.opset_imports[domain]
+    # The exporter claims the newest version of the file format it knows, which older runtimes refuse.
+    versions = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    model.ir_version = onnx.helper.find_min_ir_version_for(versions)
     model.producer_name = "car_ext"
     model.metadata_props.clear()
     model.metadata_props.update({key: json.dumps(value) for key, value in facts.items()})

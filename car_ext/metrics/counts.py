@@ -59,6 +59,22 @@ def worst_accuracy(confusion: np.ndarray) -> float | None:
     return lowest(class_accuracies(confusion))
 
 
+def worst_first(values: ArrayLike, class_counts: ArrayLike, class_names: Sequence[str]) -> list[int]:
+    """The labels of the classes whose value is defined, the lowest first.
+
+    Among equals the class of the fewest training images goes first, then by name: whoever names a worst class asks
+    here, so that all name the same.
+
+    Args:
+        values: (K,) accuracies, NaN where undefined.
+        class_counts: (K,) training images a class.
+        class_names: K names.
+    """
+    every = [*zip(np.asarray(values, np.float64).tolist(), np.asarray(class_counts).tolist(), class_names, strict=True)]
+    defined = [label for label, (value, *_) in enumerate(every) if value == value]  # NaN is not itself
+    return sorted(defined, key=every.__getitem__)
+
+
 @dataclass(frozen=True)
 class Counts:
     """One model on one test set: what every score is a function of.

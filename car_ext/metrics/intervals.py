@@ -44,12 +44,16 @@ def wilson_interval(
 def worst_class_interval(
     confusion: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Bootstrap percentile interval of the worst class accuracy.
+    """Equal-tailed interval of the lowest true accuracy of the classes, a posterior under Jeffreys' prior.
 
-    Each resample draws as many test images of every class as there are, with replacement (the number of correct
-    ones is then binomial), and takes the lowest accuracy. The minimum picks the class that was unluckiest on this
-    test set, and again in every resample, so the interval lies too low for the lowest true accuracy, the more so
-    the more classes are close to the worst and the fewer images they have.
+    Each resample draws every class's accuracy from Beta(correct + 1/2, wrong + 1/2) and takes the lowest. A bootstrap
+    would not do: its binomial draws cannot leave 0 where no image was right. Where none or all of the worst class are
+    right, the interval reaches to 0 or 1. The minimum picks the class that was unluckiest on this test set, and again
+    in every resample, so the interval lies too low for the lowest true accuracy, the more so the more classes are
+    close to the worst and the fewer images they have.
+
+    Source: Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion, Statistical Science 2001, for one
+    class.
 
     Args:
         confusion: (K, K) counts; row = predicted, column = true.
@@ -70,12 +74,13 @@ def worst_class_interval(
     images = confusion.sum(axis=0)
     if not images.any():
         return None
+    tested = images > 0
+    correct, images = np.diag(confusion)[tested], images[tested]
     worst = np.ones(resamples)
-    for correct, total in zip(np.diag(confusion), images, strict=True):
-        if total:
-            np.minimum(worst, random.binomial(total, correct / total, resamples) / total, out=worst)
+    for right, total in zip(correct, images, strict=True):
+        np.minimum(worst, random.beta(right + 0.5, total - right + 0.5, resamples), out=worst)
     low, high = np.quantile(worst, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return float(low) if correct.all() else 0.0, float(high) if (correct < images).any() else 1.0
 
 
 def _check_level(level: float) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from car_ext.metrics.bounds import confusion_bounds
-from car_ext.metrics.counts import Counts, by_name, class_accuracies, lowest, number, ratio
+from car_ext.metrics.counts import Counts, by_name, class_accuracies, lowest, number, ratio, worst_first
 from car_ext.metrics.vocabulary import scores
 from car_ext.priors import PerClass, spectral_weights
 
@@ -66,7 +66,7 @@ def summarize(
         train_accuracies = Counts.of(train_confusion, class_counts, class_names).accuracies
         train_worst_class_accuracy = lowest(train_accuracies)
     counts = Counts.of(confusion, class_counts, class_names, train_worst_class_accuracy)
-    label = int(np.nanargmin(counts.accuracies)) if counts.rising.size else None
+    label = next(iter(worst_first(counts.accuracies, counts.class_counts, class_names)), None)
     return {
         **{score.key: score.formula(counts) for score in scores() if score.formula},
         "worst_class": None if label is None else class_names[label],
@@ -88,7 +88,7 @@ def worst_confusions(
     worst: int = 5,
     top: int = 3,
 ) -> list[dict]:
-    """The classes with the lowest accuracy and what they are taken for; worst first, the rarer among equals.
+    """The classes with the lowest accuracy and what they are taken for, in the order of `counts.worst_first`.
 
     Args:
         confusion: (K, K) counts; row = predicted, column = true.
@@ -106,9 +106,7 @@ def worst_confusions(
     """
     counts, shown = Counts.of(confusion, class_counts, class_names).class_counts, []
     accuracies = class_accuracies(confusion)
-    for true in np.lexsort((counts, accuracies))[:worst]:  # NaN sorts last
-        if np.isnan(accuracies[true]):
-            break
+    for true in worst_first(accuracies, counts, class_names)[:worst]:
         column = confusion[:, true] / confusion[:, true].sum()
         taken_for = [i for i in np.argsort(-column, kind="stable") if i != true and column[i] > 0][:top]
         shown.append(

@@ -12,7 +12,6 @@ import warnings
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.library import impl, register_autograd, register_fake
 
 from car_ext.ops import library, reference
@@ -53,20 +52,60 @@ def _(matrix, *_):
     return matrix.new_empty(()), *vectors, matrix.new_empty(())
 
 
+TWICE = (
+    "car_ext's gradients are of first order and cannot be differentiated twice (what they hold does not require grad): "
+    "leave create_graph=True out, or CAR out of what is differentiated."
+)
+
+
+class _FirstOrder(torch.autograd.Function):
+    """A gradient as it is, whose own gradient is an error."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient, *_):
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError(TWICE)
+
+
+def _first_order(gradient: Tensor, *sources: Tensor) -> Tensor:
+    """A gradient as a backward pass returns it.
+
+    After `create_graph=True` nobody shall take it for a constant: it hangs on its sources, and whoever differentiates
+    it to them meets the error.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return gradient
+    return _FirstOrder.apply(gradient, *sources)
+
+
 def _save_gradient(ctx, inputs, output):
     ctx.save_for_backward(inputs[2])
+    ctx.source = inputs[0]  # not saved: its values are not needed, and may be changed in place
 
 
 def _scale_gradient(ctx, upstream: Tensor):
     (grad,) = ctx.saved_tensors
-    if not (_goes_after_use() and _is_one(upstream)):
+    last = _goes_after_use()
+    if not (last and _is_one(upstream)):
         grad = grad * upstream.to(grad.dtype)
+    grad = _first_order(grad, ctx.source)
+    if last:
+        ctx.source = None  # as PyTorch frees what is saved
     return grad, None, None
 
 
 def _goes_after_use() -> bool:
     """Whether nobody asks for the gradient again, so that the caller may have the tensor itself and not a copy."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return not torch._C._autograd._get_current_graph_task_keep_graph()  # no public way to ask; torch's compiler asks it
 
@@ -91,14 +130,14 @@ def _save_batch(ctx, inputs, output):
     ctx.save_for_backward(logits, targets, sample_weights, mass)
 
 
-@once_differentiable
 def _confusion_gradient(ctx, upstream: Tensor, _):
-    grad = None
-    if ctx.needs_input_grad[0]:
+    if not ctx.needs_input_grad[0]:
+        return (None,) * 8
+    with torch.no_grad():
         # The diagonal is 0 whatever the logits; what reaches it may be infinite, as from a logarithm.
-        upstream = upstream.clone(memory_format=torch.contiguous_format).fill_diagonal_(0)
-        grad = confusion_backward(upstream, *ctx.saved_tensors, *ctx.options)
-    return grad, *[None] * 7
+        off_diagonal = upstream.clone(memory_format=torch.contiguous_format).fill_diagonal_(0)
+        grad = confusion_backward(off_diagonal, *ctx.saved_tensors, *ctx.options)
+    return _first_order(grad, ctx.saved_tensors[0], upstream), *[None] * 7
 
 
 register_autograd("car_ext::confusion", _confusion_gradient, setup_context=_save_batch)
@@ -108,12 +147,12 @@ def _save_vectors(ctx, inputs, output):
     _, left, right, error = output
     ctx.mark_non_differentiable(left, right, error)
     ctx.save_for_backward(left, right)
+    ctx.source = inputs[0]
 
 
-@once_differentiable
 def _sigma_gradient(ctx, upstream: Tensor, *_):
     left, right = ctx.saved_tensors
-    return upstream * torch.outer(left, right), None, None, None
+    return _first_order(upstream * torch.outer(left, right), ctx.source), None, None, None
 
 
 register_autograd("car_ext::spectral_norm", _sigma_gradient, setup_context=_save_vectors)

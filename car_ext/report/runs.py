@@ -11,6 +11,7 @@ import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.metrics.bounds import singular_values
+from car_ext.metrics.counts import worst_first
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.summary import R0
 from car_ext.priors import spectral_weights
@@ -89,8 +90,8 @@ class Run:
 
     @cached_property
     def worst_class(self) -> int | None:
-        """Its label, the first of equals as `car_ext.metrics.summarize` has it; None without test images."""
-        return None if np.isnan(self.accuracies).all() else int(np.nanargmin(self.accuracies))
+        """Its label, of equals the one that `car_ext.metrics.summarize` names; None without test images."""
+        return next(iter(worst_first(self.accuracies, self.class_counts, [*self.summary["class_counts"]])), None)
 
     @property
     def worst_name(self) -> str:

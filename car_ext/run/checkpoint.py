@@ -54,7 +54,7 @@ def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]
     Raises:
         InputError: it is damaged.
     """
-    found = max(directory.glob("checkpoint-" + "[0-9]" * 6), default=None)
+    found = _newest(directory)
     if found is None:
         return None
     try:
@@ -63,9 +63,15 @@ def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]
             raise ValueError(f"{_TENSORS} is not what was written")
         return state.pop("epoch"), load_file(found / _TENSORS), state
     except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if _newest(directory) != found:  # a training has just replaced it
+            return load_latest(directory)
         raise InputError(
             f"the checkpoint {found} is damaged ({error}); bring back a copy, or remove it to start again."
         ) from error
+
+
+def _newest(directory: Path) -> Path | None:
+    return max(directory.glob("checkpoint-" + "[0-9]" * 6), default=None)
 
 
 def pack(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

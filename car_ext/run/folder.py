@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.metrics.findings import Findings
 
@@ -30,10 +31,24 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config_file, yaml.safe_dump(dict(values), sort_keys=False))
 
-    def keep_metrics(self, epochs: int) -> None:
-        """Drop what an interrupted run wrote after its last checkpoint, at the end of epoch `epochs`."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if epochs else []
-        write_text(self._metrics, "".join(lines[:epochs]))
+    def keep_metrics(self, epochs: int) -> int:
+        """Drop what an interrupted run wrote after its last checkpoint, at the end of epoch `epochs`.
+
+        Returns:
+            How many lines are left: `epochs`, or one less where the last epoch was trained but not scored.
+
+        Raises:
+            InputError: there are fewer.
+        """
+        # The last line may be one that a kill has left unfinished.
+        lines = [line for line in self._lines()[:epochs] if line.endswith("\n")]
+        if len(lines) < epochs - 1:
+            raise InputError(
+                f"{self._metrics} holds {len(lines)} epochs, but the checkpoint beside it is of epoch {epochs}; bring "
+                "back the file, or give another --out to start again."
+            )
+        write_text(self._metrics, "".join(lines))
+        return len(lines)
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         with self._metrics.open("a", encoding="utf-8") as file:
@@ -42,9 +57,11 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines so far, one an epoch; the last may be of an epoch that a kill has left without a checkpoint."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
-        return [json.loads(line) for line in lines]
+        """The lines so far, one an epoch."""
+        return [json.loads(line) for line in self._lines()]
+
+    def _lines(self) -> list[str]:
+        return self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self._metrics.exists() else []
 
     def read_config(self) -> dict[str, Any]:
         """The configuration as plain values, without holding it to what this version knows; empty where none is."""

@@ -68,8 +68,3 @@ def complete_facts(path: str | Path) -> Iterator[None]:
         raise InputError(
             f"{str(path)!r} lacks the metadata that car-ext export writes (problem: {error}); export it again."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What a library says first about what it cannot load."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

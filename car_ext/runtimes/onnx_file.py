@@ -10,8 +10,8 @@ import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError, Message
 
-from car_ext.errors import InputError
-from car_ext.runtimes.described import FACTS, Described, check_file, complete_facts, first_line
+from car_ext.errors import InputError, first_line
+from car_ext.runtimes.described import FACTS, Described, check_file, complete_facts
 
 QUIET = 3  # errors only
 

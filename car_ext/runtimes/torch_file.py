@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from car_ext.errors import InputError
-from car_ext.runtimes.described import FACTS_FILE, Described, check_file, complete_facts, first_line
+from car_ext.errors import InputError, first_line
+from car_ext.runtimes.described import FACTS_FILE, Described, check_file, complete_facts
 
 Loader = Callable[[Path, str, dict[str, str]], torch.nn.Module]  # of a path, a device, and extra files to be filled in
 

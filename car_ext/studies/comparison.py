@@ -13,6 +13,7 @@ from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import evaluate
 from car_ext.export import to_onnx
 from car_ext.run.folder import RunFolder
+from car_ext.run.lock import alone, refuse_many_processes
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
 from car_ext.values import distinct
@@ -69,9 +70,18 @@ def compare(
         onnxruntime as `METHOD, onnxruntime`.
 
     Raises:
-        InputError: anything wrong with a job, or runs in `out` that belong to another one.
+        InputError: anything wrong with a job, runs in `out` that belong to another one, or another process at work
+            there.
     """
+    refuse_many_processes()
     distinct(seeds, "--seeds")
+    with alone(out):
+        return _compare(config, methods, seeds, out, exported, progress)
+
+
+def _compare(
+    config: Config, methods: Methods, seeds: Sequence[int], out: Path, exported: Sequence[str], progress: bool
+) -> dict[str, list[dict]]:
     results: dict[str, list[dict]] = {}
     for name in methods:
         for seed in seeds:

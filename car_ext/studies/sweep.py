@@ -17,6 +17,7 @@ from car_ext.files import write_json, write_text
 from car_ext.methods.regularizers.car import CAR
 from car_ext.metrics.vocabulary import epoch_keys
 from car_ext.run.folder import RunFolder
+from car_ext.run.lock import alone, refuse_many_processes
 from car_ext.seeds import derive
 from car_ext.studies import picture
 from car_ext.studies import table as tables
@@ -24,7 +25,6 @@ from car_ext.studies.space import Space
 from car_ext.studies.trials import (
     HEARTBEAT,
     TrialState,
-    alone,
     begun,
     check_same,
     is_interrupted,
@@ -81,6 +81,7 @@ def sweep(
     """
     if optuna is None:
         raise InputError("a sweep needs Optuna, which is not installed; pip install 'car-ext[sweep]'.")
+    refuse_many_processes()
     distinct(seeds, "--seeds")
     search = search or ("grid" if space.finite else "tpe")
     points = list(space.grid()) if search == "grid" else []
@@ -176,7 +177,7 @@ class _Runner:
                 raise optuna.TrialPruned
 
         job = dataclasses.replace(job, seed=seed, out=str(folder), resume=True)
-        with alone(folder):
+        with alone(folder, wait=True):  # two may have proposed, or queued, the same settings at once
             for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
                 report(row)
             summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)

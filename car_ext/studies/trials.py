@@ -1,15 +1,12 @@
 """Optuna's trials: which wait, which were interrupted, and where their runs lie."""
 
-import contextlib
 import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from car_ext.config.config import Config
 from car_ext.errors import InputError
@@ -81,11 +78,3 @@ def parameters_of(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
 def run_name(parameters: Mapping[str, Any]) -> str:
     """Of the runs with these settings, so that whoever meets them again goes on with the same ones."""
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in there: two may have proposed, or queued, the same settings at once."""
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # let go by the system if we are killed
-        folder.mkdir(exist_ok=True)
-        yield

@@ -22,7 +22,7 @@ from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
-from car_ext.training.network import new_network, replace_head
+from car_ext.training.network import check_single_image, new_network, replace_head, single_values
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step
 from car_ext.training.passes import Passed, count_confusions, logits_of
@@ -45,6 +45,7 @@ class Job:
         batches: what it trains and is scored on.
         learner: what is trained.
         epoch: epochs done.
+        trained: what the last of them has for its line of metrics.jsonl before it is scored.
         seconds: they took.
 
     Args:
@@ -85,6 +86,7 @@ class Job:
         tiny = not self.machine.on_cuda and (self.batches.cached or self.image_size <= TINY_IMAGE)
         self.threads = config.threads or (1 if tiny else torch.get_num_threads())
         self.epoch = 0
+        self.trained: dict[str, Any] = {}
         self.seconds = 0.0
 
     def _first_stage(self) -> tuple[Classifier, list[str]]:
@@ -99,22 +101,24 @@ class Job:
 
     def _check(self, objective: Objective) -> None:
         config = self.config
+        # The samplers let no last batch be of one image where others are larger.
+        if min(config.batch_size, len(self.data.train)) == 1 and not self.batches.cached:
+            check_single_image(self.model, self.image_size, self.data.channels)
         objective.check(self.model.head, self.mix)
         if self.mix and self.batches.cached:
             raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
         if config.test_flip and self.batches.cached:
             raise InputError("--test-flip mirrors images, but this second stage sees features; add --bn train.")
 
-    def run_epoch(self, report: Progress) -> dict[str, Any]:
-        """Train for one epoch, evaluate, and return the line of metrics.jsonl."""
+    def train_epoch(self, report: Progress) -> None:
+        """Train for one epoch; `trained` has the first half of its line of metrics.jsonl."""
         start = time.perf_counter()
         self.epoch += 1
-        loss, base, sigma, accuracy = self._train_epoch(report)
+        with single_values():
+            loss, base, sigma, accuracy = self._train_epoch(report)
         seconds = time.perf_counter() - start
-        confusion = count_confusions(self.test_logits(), self.data.num_classes)
-        accuracies = group_accuracies(confusion, self.data.class_counts)
-        self.seconds += time.perf_counter() - start
-        return {
+        self.seconds += seconds
+        self.trained = {
             "epoch": self.epoch,
             "lr": self.learner.rate,
             "loss": loss,
@@ -122,8 +126,15 @@ class Job:
             "sigma": sigma if self.learner.objective.car else None,
             "train_accuracy": accuracy,
             "images_per_second": len(self.data.train) / seconds,
-            **{f"test_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch},
         }
+
+    def score_epoch(self) -> dict[str, Any]:
+        """Score the test images; the whole line of metrics.jsonl."""
+        start = time.perf_counter()
+        confusion = count_confusions(self.test_logits(), self.data.num_classes)
+        accuracies = group_accuracies(confusion, self.data.class_counts)
+        self.seconds += time.perf_counter() - start
+        return self.trained | {f"test_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch}
 
     def test_logits(self) -> Passed:
         """Of the test images, of the model as it is; see `passes.logits_of`."""
@@ -149,6 +160,7 @@ class Job:
             "std": self.model.std.tolist(),
             **state,
             "seconds": self.seconds,
+            "trained": self.trained,
         }
 
     def restore(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -166,6 +178,7 @@ class Job:
             )
         self.learner.restore(tensors, state)
         self.epoch, self.seconds = epoch, state["seconds"]
+        self.trained = state.get("trained", {})  # 0.1.0 scored an epoch before its checkpoint
 
     def _check_classes(self, state: dict[str, Any], where: str) -> None:
         names, counts = [*map(nfc, self.data.class_names)], self.data.class_counts.tolist()

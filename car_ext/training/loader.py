@@ -1,21 +1,61 @@
 """Batches of uint8 images (N, H, W, C) and int64 targets (N,), the same bits from any number of workers."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from car_ext.datasets import Split
 from car_ext.datasets.reading import centre, centres, stack
+from car_ext.errors import InputError, first_line
 from car_ext.methods.augment.images import image_augmentation
 from car_ext.methods.samplers import Sampler
 from car_ext.seeds import derive
 
 Key = tuple[int, int, int]  # (epoch, how often the epoch has drawn the sample before, index of the sample)
 Batch = tuple[Tensor, ...]  # images, targets and, where asked for, further views (N, V, H, W, C) of the images
+
+
+class Loader(DataLoader):
+    """A `DataLoader` whose workers fail with the sentence that the main process would fail with."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises an iterator of its own
+        return _checked(super().__iter__())  # begun here and not at the first batch: it draws a seed
+
+
+def _checked(batches: Iterator[Batch | str]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, str):
+            raise InputError(batch)
+        yield batch
+
+
+@contextlib.contextmanager
+def alive_workers() -> Iterator[None]:
+    """For the time in which there may be workers: torch notices the death of one anywhere, also within a step.
+
+    Raises:
+        InputError: a worker was killed.
+    """
+    with _worker_deaths(), _worker_deaths():  # the signal of the death may come while it is being reported
+        yield
+
+
+@contextlib.contextmanager
+def _worker_deaths() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter: it died while it handed a batch over
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError(
+            f"a worker that loads images has died ({first_line(error)}), most likely for want of memory; "
+            "use fewer --workers, or --workers 0 to load in the main process."
+        ) from error
 
 
 def train_loader(
@@ -27,12 +67,18 @@ def train_loader(
     pin_memory: bool,
     views: int = 0,
     view_augment: str = "simclr",
-) -> DataLoader:
+) -> Loader:
     """Batches as `sampler` draws them; `begin_epoch` gives those of an epoch.
 
-    `augment` is a name of `image_augmentation`; every image comes out `image_size` square. Where that is
-    None, what the split holds (features, say) comes out as it is. With `views` a batch has as many more of each
-    image, augmented by `view_augment`.
+    Args:
+        split: the training images.
+        image_size: the side of every image that comes out; None: what the split holds (features, say), as it is.
+        augment: a name of `image_augmentation`.
+        sampler: draws the batches.
+        workers: processes that load; 0 loads in this one.
+        pin_memory: for a GPU.
+        views: how many more of each image a batch has.
+        view_augment: by what they are augmented.
     """
     augmentation = image_augmentation(augment, image_size) if image_size else None
     view = image_augmentation(view_augment, image_size) if views and image_size else None
@@ -48,15 +94,15 @@ def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def ordered_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> DataLoader:
+def ordered_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> Loader:
     """Every image once, in order: the centre of the stored image, `image_size` square; as it is where None."""
     keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return _loader(_Images(split, image_size, None, 0), batches, workers, pin_memory)
 
 
-def _loader(dataset: Dataset, batches, workers: int, pin_memory: bool) -> DataLoader:
-    return DataLoader(
+def _loader(dataset: Dataset, batches: Any, workers: int, pin_memory: bool) -> Loader:
+    return Loader(
         dataset,
         batch_sampler=batches,
         collate_fn=_unchanged,
@@ -104,7 +150,16 @@ class _Images(Dataset):
         self.split, self.image_size, self.augment, self.seed = split, image_size, augment, seed
         self.view_augments = view_augments
 
-    def __getitems__(self, keys: list[Key]) -> Batch:
+    def __getitems__(self, keys: list[Key]) -> Batch | str:
+        """A batch; from a worker also the sentence of an `InputError`, which an exception's traceback would bury."""
+        if get_worker_info() is None:
+            return self._batch(keys)
+        try:
+            return _shared(self._batch(keys))
+        except InputError as error:
+            return str(error)
+
+    def _batch(self, keys: list[Key]) -> Batch:
         indices = [index for _, _, index in keys]
         targets = torch.from_numpy(self.split.targets[indices])
         if not self.augment and not self.view_augments:
@@ -129,6 +184,22 @@ class _Images(Dataset):
                 torch.default_generator.manual_seed(derive(purpose, self.seed, *numbers))
                 images.append(augment(image).permute(1, 2, 0))
         return torch.stack(images)
+
+
+def _shared(batch: Batch) -> Batch:
+    """The batch in shared memory, where the worker's queue would put it, too late to tell anyone that it does not fit.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        return tuple(tensor.share_memory_() for tensor in batch)
+    except RuntimeError as error:
+        size = sum(tensor.nbytes for tensor in batch)
+        raise InputError(
+            f"a worker cannot hand over a batch of {size / 1e6:.1f} MB through /dev/shm ({first_line(error)}); "
+            "use --workers 0, or give the container more of it (docker run --shm-size 8g)."
+        ) from error
 
 
 def _unchanged(batch: Any) -> Any:

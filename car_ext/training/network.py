@@ -1,6 +1,10 @@
 """The network of a job: new, out of a run's last checkpoint, or frozen with a new head for a second stage."""
 
-from collections.abc import Sequence
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
 
 from car_ext import datasets
 from car_ext.config.config import Config
@@ -10,6 +14,8 @@ from car_ext.methods.heads import build_head
 from car_ext.methods.heads.base import weight_of
 from car_ext.models.classifier import Classifier, build_model
 from car_ext.priors import PerClass
+
+SINGLE = "Expected more than 1 value per channel"  # how PyTorch refuses to normalise one value
 
 
 def new_network(config: Config, data: datasets.LongTailedData, image_size: int) -> Classifier:
@@ -49,3 +55,32 @@ def _normalization(
     if data.channels != len(mean):
         raise InputError(f"--normalize {config.normalize} is for images of three colours, but {data.name} is grey.")
     return mean, std
+
+
+def check_single_image(model: Classifier, image_size: int, channels: int) -> None:
+    """Hold a network to batches of one image; nothing is computed.
+
+    Raises:
+        InputError: it cannot train on them.
+    """
+    shadow = copy.deepcopy(model).to("meta").train()
+    with single_values():
+        shadow(torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8, device="meta"))
+
+
+@contextlib.contextmanager
+def single_values() -> Iterator[None]:
+    """For what trains: PyTorch refuses to normalise over a batch that gives one value.
+
+    Raises:
+        InputError: it did.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith(SINGLE):
+            raise
+        raise InputError(
+            "batches hold 1 image, and a layer of this --model or --contrast cannot normalise a batch of one value; "
+            "give --batch-size 2 or more, and at least 2 training images."
+        ) from error

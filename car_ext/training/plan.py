@@ -21,7 +21,7 @@ from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes
-from car_ext.training.network import replace_head
+from car_ext.training.network import check_single_image, replace_head
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step
 
@@ -121,6 +121,8 @@ def plan(config: Config) -> Plan:
     objective = Objective(config.loss, config.regularizer, each, car, config.drw_epoch, contrast)
     mix = None if config.mix == "none" else build_mix(config.mix, each)
     objective.check(model.head, mix)
+    if min(config.batch_size, counts.total) == 1:
+        check_single_image(model, image_size, channels)
     labels = np.arange(counts.total) % counts.classes
     steps = len(build_sampler(config.sampler, labels, config.batch_size, config.seed))
     modules, views = (model,) if contrast is None else (model, contrast), 1 + (contrast.views if contrast else 0)

@@ -13,7 +13,9 @@ from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
 from car_ext.run import checkpoint
 from car_ext.run.folder import RunFolder
+from car_ext.run.lock import INSIDE, alone, refuse_many_processes
 from car_ext.training.job import Job
+from car_ext.training.loader import alive_workers
 from car_ext.training.progress import Progress
 from car_ext.training.summary import summarize
 
@@ -28,49 +30,69 @@ def train(
     Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
     the end, findings.npz (what `car_ext.report` shows besides the scores) and summary.json. With
     `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
-    where the same data lie elsewhere by now; a finished run only returns its summary.
+    where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
+    written before the test images are read.
 
-    `after_epoch` is called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises
-    ends the run, which can be resumed.
+    Args:
+        config: the job.
+        progress: show it on stderr.
+        after_epoch: called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises ends
+            the run, which can be resumed.
 
     Raises:
-        InputError: anything wrong with the input, before the folder is created; a loss that is not finite.
+        InputError: anything wrong with the input, before the folder is created; a loss that is not finite; another
+            process at work in the folder, or one of several that a launcher started.
     """
+    refuse_many_processes()
     folder = RunFolder(config.run_dir)
-    moved = _check(folder, config)
-    done = folder.read_summary() if config.resume else None
+    moved, done = _check(folder, config), _done(folder, config)
     if done and not moved:
         return done
-    with deterministic(), keep_freed_memory():
+    with deterministic(), keep_freed_memory(), alive_workers():
         job = Job(config)
-        found = checkpoint.load_latest(folder.path)
-        if moved and not (found and found[2].get("data_fingerprint")):
-            raise _differing(folder, moved)
-        if found:
-            job.restore(*found)
-        if done:
-            return done
-        folder.start(dataclasses.replace(config, resume=False).to_dict())
-        folder.keep_metrics(job.epoch)
-        with (
-            threads(job.threads),
-            SummaryWriter(folder.tensorboard, purge_step=job.epoch + 1) as writer,
-            Progress(config, len(job.batches.train), job.epoch, shown=progress) as report,
-        ):
-            while job.epoch < config.epochs:
-                row = job.run_epoch(report)
-                folder.add_metrics(row)
-                for key, value in row.items():
-                    if value is not None:
-                        writer.add_scalar(key, value, job.epoch)
+        with alone(folder.path):
+            moved = _check(folder, config)  # again: another process may have been there since
+            found = checkpoint.load_latest(folder.path)
+            if moved and not (found and found[2].get("data_fingerprint")):
+                raise _differing(folder, moved)
+            if found:
+                job.restore(*found)
+            return _done(folder, config) or _run(job, folder, progress, after_epoch)
+
+
+def _run(
+    job: Job, folder: RunFolder, progress: bool, after_epoch: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    config = job.config
+    folder.start(dataclasses.replace(config, resume=False).to_dict())
+    scored = folder.keep_metrics(job.epoch)
+    with (
+        threads(job.threads),
+        SummaryWriter(folder.tensorboard, purge_step=scored + 1) as writer,
+        Progress(config, len(job.batches.train), job.epoch, shown=progress) as report,
+    ):
+        while scored < config.epochs:
+            if scored == job.epoch:
+                job.train_epoch(report)
                 checkpoint.save(folder.path, job.epoch, *job.snapshot())
-                report.epoch(row)
-                if after_epoch:
-                    after_epoch(row)
-            summary, findings = summarize(job)
+            row = job.score_epoch()
+            scored += 1
+            folder.add_metrics(row)
+            for key, value in row.items():
+                if value is not None:
+                    writer.add_scalar(key, value, job.epoch)
+            report.epoch(row)
+            if after_epoch:
+                after_epoch(row)
+        summary, findings = summarize(job)
     folder.write_findings(findings)
     folder.write_summary(summary)
     return summary
+
+
+def _done(folder: RunFolder, config: Config) -> dict[str, Any] | None:
+    """The summary of a finished run to be resumed."""
+    return folder.read_summary() if config.resume else None
 
 
 def _check(folder: RunFolder, config: Config) -> list[str]:
@@ -78,11 +100,14 @@ def _check(folder: RunFolder, config: Config) -> list[str]:
 
     Returns:
         The options in which it says another place of the data than the run it finds.
+
+    Raises:
+        InputError: it may not.
     """
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"--out {path} is a file; give the name of a folder.")
-    if not config.resume and path.is_dir() and any(path.iterdir()):
+    if not config.resume and path.is_dir() and any(entry.name != INSIDE for entry in path.iterdir()):
         raise InputError(f"--out {path} is not empty; add --resume to go on with its run, or give another --out.")
     if config.resume and folder.config_file.exists():
         keys = config.differences(read_recipe(folder.config_file))

@@ -176,6 +176,24 @@ def test_a_folder_with_a_test_split_alone_is_enough(photos, tmp_path):
         evaluate.evaluate(path, str(photos), progress=False)
 
 
+@pytest.mark.parametrize("missing", [(), ("b",), ("a", "c")])
+def test_a_folder_of_class_folders_is_a_test_set(missing, photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    training = train(Config(data=str(photos), epochs=2, batch_size=4, out=str(out)), progress=False)
+    folder = (photos / "test").rename(tmp_path / "new")
+    for name in missing:
+        shutil.rmtree(folder / name)
+    scores, _ = evaluate.evaluate(out, str(folder), progress=False)
+    expected = training["per_class_accuracy"] | dict.fromkeys(missing)
+    assert scores["per_class_accuracy"] == expected
+    assert scores["worst_class"] not in missing
+    assert scores["worst_class_accuracy"] == min(value for value in expected.values() if value is not None)
+    note = f"{len(missing)} of 3 classes " + ("has" if len(missing) == 1 else "have")
+    assert (note in capsys.readouterr().err) == (note in "".join(scores["data_notes"])) == bool(missing)
+    with pytest.raises(InputError, match="no train/ folder"):
+        train(Config(data=str(folder), out=str(tmp_path / "other")), progress=False)
+
+
 def test_an_unfinished_run_has_no_ratio(run, tmp_path):
     (checkpoint,) = run[0].glob("checkpoint-*")
     (tmp_path / checkpoint.name).symlink_to(checkpoint)

@@ -70,6 +70,7 @@ def test_the_file_stands_alone(name, run):
     _, summary, paths = run
     model = onnx.load(paths[name])
     onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, [opset.version for opset in model.opset_import]) == (8, [18])  # onnxruntime from 1.14 on
     assert {node.domain for node in model.graph.node} == {opset.domain for opset in model.opset_import} == {""}
     assert not any(tensor.external_data for tensor in model.graph.initializer)
     (image,), (logits,) = model.graph.input, model.graph.output
@@ -227,6 +228,18 @@ def test_calibration_sees_the_images_of_training_alone(run):
     part = FinishedRun(run[0], "cpu")
     part.config = {**part.config, "holdout": 0.2}
     assert len(training_images(part, Calibration())) < 0.85 * len(whole)
+
+
+def test_calibration_needs_no_test_images_and_says_where_to_say_that_they_moved(photos, tmp_path):
+    data, run_dir = tmp_path / "then", tmp_path / "run"
+    shutil.copytree(photos, data)
+    train(Config(data=str(data), epochs=1, model="cifar_resnet8", out=str(run_dir)), progress=False)
+    shutil.rmtree(data / "test")
+    moved = data.rename(tmp_path / "now")
+    run = FinishedRun(run_dir, "cpu")
+    with pytest.raises(InputError, match=r"int8 needs training images of the run: .*then.*if they have moved.*--data"):
+        training_images(run, Calibration())
+    assert len(training_images(run, Calibration(data=str(moved)))) == 12
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
 from car_ext.errors import InputError
-from car_ext.metrics.counts import class_accuracies, confusion_counts, worst_accuracy
+from car_ext.evaluation.gate import broken
+from car_ext.metrics.counts import class_accuracies, confusion_counts, worst_accuracy, worst_first
 from car_ext.metrics.summary import group_accuracies, summarize, worst_confusions
+from car_ext.report import Run
 
 NAMES = ["cat", "dog", "owl", "rat"]
 COUNTS = [200, 50, 10, 10]
@@ -115,6 +118,22 @@ def test_an_epoch_has_the_scores_of_the_summary():
     assert few.items() <= summarize(CONFUSION, COUNTS, NAMES).items()
     with pytest.raises(InputError, match="confusion has shape"):
         group_accuracies(CONFUSION, [1, 2, 3])
+
+
+def test_ties_for_the_worst_class_go_to_the_rarest_and_then_by_name():
+    names, counts = ["d", "c", "b", "a", "e"], [9, 5, 5, 7, 1]
+    confusion = np.diag([1, 1, 1, 1, 0])
+    confusion[0, 1:4] += 1
+    confusion[1, 0] += 1  # each of the first four gets half of two right, and the last has no image
+    assert worst_first([0.5] * 4 + [np.nan], counts, names) == [2, 1, 3, 0]
+    summary = summarize(confusion, counts, names)
+    assert summary["worst_class"] == "b"
+    assert [entry["class"] for entry in worst_confusions(confusion, names, counts)] == ["b", "c", "a", "d"]
+    run = Run("ce", summary | {"scores": {}})
+    assert run.worst_name == "b"
+    fell = {"worst_class_accuracy": -0.1, "per_class_accuracy": dict.fromkeys("dcba", -0.1)}
+    (sentence,) = broken({"worst": 0.0}, fell, summary["class_counts"])
+    assert re.findall("'(.)' by", sentence) == ["b", "c", "a", "d"]
 
 
 def test_rarest_three_prefers_the_higher_label_among_equals():

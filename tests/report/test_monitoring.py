@@ -92,7 +92,9 @@ def test_tables_say_what_the_figures_show(tmp_path):
     batches = rows(page, "Every batch, latest first")
     low, high = wilson_interval(20, 25)
     assert "8 Mar 2026 06:00 0.0" in batches
-    assert f"1 Mar 2026 06:00 80.0 {100 * low:.1f} to {100 * high:.1f} rare 86.0 90.0 50.0 100 a/model.onnx" in batches
+    assert (
+        f"1 Mar 2026 06:00 80.0 {100 * low:.1f} to {100 * high:.1f} rarest 86.0 90.0 50.0 100 a/model.onnx" in batches
+    )
     assert batches.index("8 Mar") < batches.index("1 Mar")
 
 

@@ -125,3 +125,17 @@ def test_an_optimizer_goes_on_to_the_bit(tmp_path, kind, options):
     step(again, fresh)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert json.dumps(fresh.state_dict()["param_groups"]) == json.dumps(optimizer.state_dict()["param_groups"])
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, {"x": torch.tensor(1)}, {})
+    load_file = checkpoint.load_file
+
+    def replaced(path):
+        if "checkpoint-000001" in str(path):  # a training goes on meanwhile
+            checkpoint.save(tmp_path, 2, {"x": torch.tensor(2)}, {})
+        return load_file(path)
+
+    monkeypatch.setattr(checkpoint, "load_file", replaced)
+    epoch, tensors, _ = checkpoint.load_latest(tmp_path)
+    assert (epoch, tensors["x"]) == (2, 2)

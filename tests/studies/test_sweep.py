@@ -17,6 +17,7 @@ from car_ext.errors import InputError
 from car_ext.metrics.vocabulary import epoch_keys
 from car_ext.priors import spectral_weights
 from car_ext.recipes import SWEEPS
+from car_ext.run.lock import alone
 from car_ext.studies.space import Range, Space
 
 optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
@@ -24,7 +25,7 @@ optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
 import sqlalchemy  # noqa: E402
 
 from car_ext.studies import sweep as module  # noqa: E402
-from car_ext.studies import table, trials  # noqa: E402
+from car_ext.studies import table  # noqa: E402
 from car_ext.studies.sweep import markdown, sweep  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "train"
@@ -204,7 +205,7 @@ def test_the_strength_is_kept_where_the_word_says_it(tmp_path, monkeypatch):
 
 def test_two_processes_never_train_the_same_run_at_once(tmp_path):
     other = FileLock(tmp_path / ".run.lock", timeout=0)
-    with trials.alone(tmp_path / "run"), pytest.raises(Timeout):
+    with alone(tmp_path / "run"), pytest.raises(Timeout):
         other.acquire()
     other.acquire()
     other.release()

@@ -1,6 +1,7 @@
 """A run can be killed at any moment and still ends in the same bits; bad input leaves no folder behind."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 from car_ext import datasets
@@ -27,6 +29,7 @@ from car_ext.run.classifier import load_run
 from car_ext.training import loader, optimizer
 from car_ext.training.data import load_data
 from car_ext.training.optimizer import learning_rate
+from car_ext.training.plan import plan
 from car_ext.training.train import train
 
 
@@ -35,7 +38,12 @@ def dropout_net(channels: int) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5))
 
 
+def one_pixel(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 4, 8), nn.BatchNorm2d(4), nn.Flatten())
+
+
 small.NETWORKS["dropout_net"] = dropout_net  # both in the test and in the process that dies
+small.NETWORKS["one_pixel"] = one_pixel
 
 JOBS = {
     "adamw-car": Config(
@@ -76,6 +84,18 @@ def doomed(values: dict, moment: str) -> None:
 def finished(request, tmp_path_factory):
     config = dataclasses.replace(JOBS[request.param], out=str(tmp_path_factory.mktemp("run") / "whole"))
     return config, train(config, progress=False)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of 16 x 16 noise, darker and brighter."""
+    random, root = np.random.default_rng(0), tmp_path / "photos"
+    for folder, number in itertools.product((root / "train", root / "test"), range(3)):
+        (folder / "abc"[number]).mkdir(parents=True)
+        for index in range(12):
+            pixels = random.integers(0, 60, (16, 16, 3), dtype=np.uint8) + np.uint8(90 * number)
+            Image.fromarray(pixels).save(folder / "abc"[number] / f"{index}.png")
+    return root
 
 
 def rows(config: Config) -> list[dict]:
@@ -351,6 +371,48 @@ def test_a_caller_hears_of_each_epoch_and_can_end_the_run(tmp_path):
     again = train(dataclasses.replace(config, resume=True), progress=False, after_epoch=heard.append)
     assert [row["epoch"] for row in heard] == [1, 2, 3]
     assert heard[-1]["test_balanced"] == again["balanced_accuracy"] == whole["balanced_accuracy"]
+
+
+def test_an_epoch_outlives_a_test_image_that_cannot_be_read(photos, tmp_path):
+    config = Config(data=str(photos), model="cifar_resnet8", epochs=2, batch_size=8, cache_gb=0, workers=0)
+    whole = dataclasses.replace(config, out=str(tmp_path / "whole"))
+    expected = train(whole, progress=False)
+    image = photos / "test" / "b" / "1.png"  # not one that the data are known again by
+    intact = image.read_bytes()
+    image.write_bytes(intact[:100])
+    broken = dataclasses.replace(config, out=str(tmp_path / "broken"), resume=True)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"b/1.png.*cannot be decoded"):
+            train(broken, progress=False)
+        assert (checkpoint.load_latest(broken.run_dir)[0], rows(broken)) == (1, [])
+    image.write_bytes(intact)
+    # As a kill in the middle of the line leaves it.
+    (broken.run_dir / "metrics.jsonl").write_text('{"epoch": 1, "lo')
+    assert {**train(broken, progress=False), "seconds": 0} == {**expected, "seconds": 0}
+    assert rows(broken) == rows(whole)
+    (broken.run_dir / "summary.json").unlink()
+    (broken.run_dir / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match=r"metrics.jsonl holds 0 epochs, .* of epoch 2"):
+        train(broken, progress=False)
+
+
+@pytest.mark.parametrize("begin", [lambda config: train(config, progress=False), plan])
+def test_batches_of_one_image_are_refused_where_a_layer_normalises_one_pixel(begin, tmp_path):
+    config = Config(model="one_pixel", batch_size=1, epochs=1, out=str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"batches hold 1 image, .* give --batch-size 2 or more"):
+        begin(config)
+    assert not config.run_dir.exists()
+
+
+def test_a_contrast_that_normalises_one_value_is_refused(tmp_path):
+    config = Config(contrast="paco", batch_size=1, epochs=1, out=str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"batches hold 1 image, .* --contrast"):
+        train(config, progress=False)
+
+
+def test_batches_of_one_image_train_where_there_are_pixels_to_normalise(photos, tmp_path):
+    config = Config(data=str(photos), model="dropout_net", batch_size=1, epochs=1, regularizer="car")
+    train(dataclasses.replace(config, out=str(tmp_path / "run")), progress=False)
 
 
 def test_flipped_images_are_scored_with_the_others(tmp_path):

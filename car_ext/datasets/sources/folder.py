@@ -37,7 +37,8 @@ def load(request: Request) -> LongTailedData:
     Layout: `train/CLASS/**` and `test/CLASS/**`, or `val/` for want of a `test/` with class folders, at the root or
     inside the only folder there. They may be called as of `layout.WORDS`, in any case. Labels follow the sorted names
     of the class folders, samples the sorted paths of the files, as torchvision's ImageFolder has them. Names are
-    compared in composed form. A class may lack test images.
+    compared in composed form. A class may lack test images. Where a finished model is scored, a folder without splits
+    is itself the test split: `CLASS/**`.
 
     Raises:
         InputError: nothing readable at the path, another layout, fewer than two classes, a class without training
@@ -77,6 +78,8 @@ def _find_splits(tree: Tree, request: Request) -> tuple[Place | None, Place | No
     root = f"{top[0]}/" if len(top) == 1 and split_of(top[0]) is None else ""
     folders = tree.list(top[0]).folders if root else top
     found = by_split(folders, f"data {tree.locate(root)!r}")
+    if not found and not request.needs_train and (classes := _class_folders(tree, root)):
+        return None, classes, []
     places = {split: Place(root + name, _classes(tree, root + name)) for split, name in found.items()}
     train, held_out = places.get("train"), [places[split] for split in ("test", "val") if split in places]
     if train and not train.classes and not request.needs_train:
@@ -97,6 +100,12 @@ def _find_splits(tree: Tree, request: Request) -> tuple[Place | None, Place | No
     return train, test, notes
 
 
+def _class_folders(tree: Tree, root: str) -> Place | None:
+    """The place itself as a test set: its folders are the classes, or those of the only folder there."""
+    places = (Place(folder, _classes(tree, folder)) for folder in dict.fromkeys((root.rstrip("/"), "")))
+    return next((place for place in places if place.classes), None)
+
+
 def _labelled(place: Place, train: Place | None) -> bool:
     """Whether a split's folders are classes: those of the training split, where it is known."""
     return bool(place.classes) and (train is None or not train.classes.keys().isdisjoint(place.classes))
@@ -110,7 +119,7 @@ def _lacking(train: Place | None, held_out: list[Place], request: Request) -> st
             f"arrange its images as {_name(held_out[0])}/CLASS/*"
         )
     if not request.needs_train:
-        return "has no test/ or val/ folder: arrange the images as test/CLASS/*"
+        return "has no test/ or val/ folder: arrange the images as test/CLASS/*, or give a folder of class folders"
     if train:
         return (
             "has no test/ or val/ folder beside its training images: arrange some as test/CLASS/*, or hold a part of "
@@ -141,7 +150,7 @@ def _files(tree: Tree, place: Place | None, class_names: tuple[str, ...], left_o
     outside = tree.list(place.folder).files
     left_out.add(tree.locate(place.folder), ["in no class folder"] * len(outside))
     return [
-        _images(tree, f"{place.folder}/{place.classes[name]}", left_out) if name in place.classes else []
+        _images(tree, str(PurePosixPath(place.folder, place.classes[name])), left_out) if name in place.classes else []
         for name in class_names
     ]
 

@@ -89,7 +89,11 @@ class CAR(nn.Module):
 
     The average moves only in training mode with gradients enabled; `eval()` or `no_grad()` returns the value that
     the batch would give and leaves the state alone. The state is buffers: it is saved, loaded, copied and moved with
-    the module. First-order gradients only.
+    the module.
+
+    Gradients are of first order: differentiating one again, as after `create_graph=True`, is an error. Under
+    `DistributedDataParallel` every process keeps an average of its own batches, and checkpoints hold that of the
+    process that writes them; the gradients are averaged, the confusions are not.
 
     Args:
         class_counts: (K,) training images of each class, K >= 2, all at least 1.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from car_ext.metrics.counts import worst_first
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.priors import shot_groups
 from car_ext.report.monitoring.log import Log
@@ -85,9 +86,12 @@ class Measures:
 
     @cached_property
     def worst_labels(self) -> np.ndarray:
-        """(T,) int64 worst class of each batch, the first of equals; of no meaning where it has no labels."""
-        true = self.log.true
-        return np.where(true > 0, self.log.correct / np.maximum(true, 1), np.inf).argmin(axis=1)
+        """(T,) int64 worst class of each batch, of equals as in `worst_first`; of no meaning where it has no labels."""
+        true, names = self.log.true, self.log.class_names
+        counts = np.zeros(len(names)) if self.log.training is None else self.log.training
+        order = np.array(worst_first(np.zeros(len(names)), counts, names))
+        accuracies = np.where(true > 0, self.log.correct / np.maximum(true, 1), np.inf)
+        return order[accuracies[:, order].argmin(axis=1)]
 
     @cached_property
     def worst(self) -> Accuracies:

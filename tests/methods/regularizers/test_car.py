@@ -6,9 +6,10 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
-from car_ext import CAR, InputError, Variant
+from car_ext import CAR, InputError, Variant, spectral_norm
 from car_ext.methods.regularizers.full_confusion import FullConfusion
 from car_ext.ops import reference
 
@@ -350,3 +351,40 @@ def test_an_average_without_a_batch_is_zero():
         car = CAR(COUNTS, **options)
         assert (car.average() == 0).all()
         assert FullConfusion(car).gap() == {"sigma": 0.0, "full_sigma": 0.0, "distance": None}
+
+
+def test_a_second_derivative_is_an_error_and_never_a_constant():
+    model = Model()
+    weight = model.net.weight
+    for loss in (model(*batch()), 3 * model(*batch()), model.car(model.net(batch()[0]), batch()[1])):
+        (grad,) = torch.autograd.grad(loss, weight, create_graph=True)
+        with pytest.raises(RuntimeError, match=r"cannot be differentiated twice .* create_graph=True out"):
+            grad.square().sum().backward()
+    z = model.net(batch()[0]).detach()
+    for vectorize in (False, True):
+        with pytest.raises(RuntimeError, match="differentiated twice"):
+            torch.autograd.functional.hessian(lambda z: model.car(z, batch()[1]), z, vectorize=vectorize)
+    matrix = torch.rand(4, 4, requires_grad=True)
+    (grad,) = torch.autograd.grad(spectral_norm(matrix) + matrix.square().sum(), matrix, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated twice"):
+        grad.sum().backward()
+
+
+def test_first_derivatives_do_not_notice():
+    x, y = batch()
+    car, net = CAR(COUNTS).eval(), Model().net  # evaluation leaves the state alone
+    z = net(x).detach().requires_grad_()
+    (plain,) = torch.autograd.grad(car(z, y), z)
+    (with_graph,) = torch.autograd.grad(car(z, y), z, create_graph=True)
+    assert torch.equal(plain, with_graph)
+    checkpointed = z.detach().clone().requires_grad_()
+    for reentrant in (False, True):
+        checkpointed.grad = None
+        kept = torch.utils.checkpoint.checkpoint(lambda z: car(z, y), checkpointed, use_reentrant=reentrant)
+        kept.backward()
+        torch.testing.assert_close(checkpointed.grad, plain)
+    # Another part may be differentiated twice beside it.
+    loss = F.cross_entropy(z, y)
+    (grad,) = torch.autograd.grad(loss, z, create_graph=True)
+    (grad.square().sum() + car(z, y)).backward()
+    assert z.grad.isfinite().all()

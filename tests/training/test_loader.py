@@ -1,0 +1,80 @@
+"""What a worker fails with, the main process says in one sentence."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from car_ext.datasets import Split
+from car_ext.errors import InputError
+from car_ext.training import loader
+
+
+class Damaged:
+    """Four images, of which the third cannot be read; another kind of damage is a function."""
+
+    def __init__(self, fault, at) -> None:
+        self.fault, self.at = fault, at
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if index == self.at:
+            self.fault()
+        return np.zeros((2, 2, 3), np.uint8)
+
+
+def unreadable():
+    raise InputError("image 'c.jpg' cannot be decoded (truncated): replace or remove it")
+
+
+def no_room():
+    """In the worker alone."""
+
+    def full(*_):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </t>: No space left on device (28)\nat c10")
+
+    torch.Tensor.share_memory_ = full
+    torch.UntypedStorage._share_fd_cpu_ = full  # where the worker's queue would meet it, in a thread of its own
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def defect():
+    raise RuntimeError("DataLoader has a defect")
+
+
+def batches(fault, workers, at=2):
+    split = Split(Damaged(fault, at), np.zeros(4, np.int64))
+    return loader.ordered_loader(split, 2, 1, workers, pin_memory=False)
+
+
+def test_a_worker_says_what_the_main_process_says():
+    said = []
+    for workers in (0, 1):
+        with pytest.raises(InputError) as caught:
+            list(batches(unreadable, workers))
+        said.append(str(caught.value))
+    assert said[0] == said[1] == "image 'c.jpg' cannot be decoded (truncated): replace or remove it"
+
+
+def test_too_little_shared_memory_is_a_sentence_and_no_hang():
+    with pytest.raises(InputError, match=r"/dev/shm \(unable .* device \(28\)\); use --workers 0") as caught:
+        list(batches(no_room, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_killed_worker_is_a_sentence():
+    with pytest.raises(InputError, match=r"a worker .* has died .*--workers 0"), loader.alive_workers():
+        list(batches(killed, 1, at=0))  # before it hands anything over
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="defect") as caught, loader.alive_workers():
+        list(batches(defect, 1))
+    assert not isinstance(caught.value, InputError)
