@@ -1,7 +1,8 @@
 """python predict.py MODEL.onnx PICTURE_OR_FOLDER ...: what an exported car_ext model sees in pictures.
 
-Needs onnxruntime, numpy and pillow (9.1 or newer), and no other file than the model. Prints a line a picture, with the
-three most probable classes; pictures that cannot be read are named on stderr, and the others are still seen.
+Needs onnxruntime (1.16 or newer), numpy (1.24.2 or newer) and pillow (9.1 or newer), and no other file than the model.
+Prints a line a picture, with the three most probable classes; pictures that cannot be read are named on stderr, and the
+others are still seen.
 """
 
 from __future__ import annotations  # for the Python of an older server
