@@ -1,8 +1,18 @@
-"""A browser for the tests of HTML pages."""
+"""How many processes run the tests, and a browser for those of HTML pages."""
 
+import os
 import shutil
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes that share cores leave one to each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """A process a core, but no more than have memory for torch."""
+    return min(8, os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="module")
