@@ -9,8 +9,8 @@ from car_ext.methods.registry import register
 from car_ext.methods.sources import DECOUPLING
 
 _BAG = (
-    "epochs, rate and decay of Zhang et al., AAAI 2021; along a cosine here, in their code after a warm-up of five epochs "
-    "and in steps after 10 and 20 (--warmup-epochs 5 --schedule step --step-epochs 10,20 --batch-size 128)"
+    "epochs, rate and decay of Zhang et al., AAAI 2021; along a cosine here, in their code after a warm-up of five "
+    "epochs and in steps after 10 and 20 (--warmup-epochs 5 --schedule step --step-epochs 10,20 --batch-size 128)"
 )
 _BAG_OPTIONS = {"epochs": 30, "lr": 0.1, "weight_decay": 5e-4}
 _LOS = "retraining table of Sun et al. (LOS), ICLR 2025"
