@@ -28,7 +28,7 @@ LARGEST_BATCH = 256  # more gain no speed
 BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
 LEVEL = 0.95
 SELECTION_BIAS = (
-    "The worst class is picked on these images, the unluckiest among close ones, and again in every resample, so its "
+    "The worst class is picked on these images, the unluckiest among close ones, and again in every draw, so its "
     "interval lies too low for the lowest true accuracy."
 )
 

@@ -42,14 +42,14 @@ def wilson_interval(
 
 
 def worst_class_interval(
-    confusion: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    confusion: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
     """Equal-tailed interval of the lowest true accuracy of the classes, a posterior under Jeffreys' prior.
 
-    Each resample draws every class's accuracy from Beta(correct + 1/2, wrong + 1/2) and takes the lowest. A bootstrap
+    Each draw takes every class's accuracy from Beta(correct + 1/2, wrong + 1/2) and takes the lowest. A bootstrap
     would not do: its binomial draws cannot leave 0 where no image was right. Where none or all of the worst class are
     right, the interval reaches to 0 or 1. The minimum picks the class that was unluckiest on this test set, and again
-    in every resample, so the interval lies too low for the lowest true accuracy, the more so the more classes are
+    in every draw, so the interval lies too low for the lowest true accuracy, the more so the more classes are
     close to the worst and the fewer images they have.
 
     Source: Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion, Statistical Science 2001, for one
@@ -58,27 +58,27 @@ def worst_class_interval(
     Args:
         confusion: (K, K) counts; row = predicted, column = true.
         level: coverage, in (0, 1).
-        resamples: how many.
-        seed: of the resampling; the same seed gives the same interval.
+        draws: how many.
+        seed: of the draws; the same seed gives the same interval.
 
     Returns:
         (low, high) as fractions; None when no class has an image.
 
     Raises:
-        InputError: a level outside (0, 1), or fewer than 1 resamples.
+        InputError: a level outside (0, 1), or fewer than 1 draws.
     """
     _check_level(level)
-    if resamples < 1:
-        raise InputError(f"resamples is {resamples}: draw at least 1, better 1000")
+    if draws < 1:
+        raise InputError(f"draws is {draws}: draw at least 1, better 1000")
     random = np.random.default_rng(seed)
     images = confusion.sum(axis=0)
     if not images.any():
         return None
     tested = images > 0
     correct, images = np.diag(confusion)[tested], images[tested]
-    worst = np.ones(resamples)
+    worst = np.ones(draws)
     for right, total in zip(correct, images, strict=True):
-        np.minimum(worst, random.beta(right + 0.5, total - right + 0.5, resamples), out=worst)
+        np.minimum(worst, random.beta(right + 0.5, total - right + 0.5, draws), out=worst)
     low, high = np.quantile(worst, [(1 - level) / 2, (1 + level) / 2])
     return float(low) if correct.all() else 0.0, float(high) if (correct < images).any() else 1.0
 

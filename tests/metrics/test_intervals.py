@@ -62,7 +62,7 @@ def by_integration(correct, total, level):
 )
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_worst_class_interval_is_that_of_the_lowest_of_posteriors(correct, total, level):
-    found = worst_class_interval(of_counts(correct, total), level, resamples=20_000)
+    found = worst_class_interval(of_counts(correct, total), level, draws=20_000)
     assert found == pytest.approx(by_integration(correct, total, level), abs=0.012)
 
 
@@ -73,7 +73,7 @@ def test_the_worst_class_lies_in_its_interval_as_often_as_the_level_says(images,
     random, held = np.random.default_rng(0), []
     for _ in range(300):
         correct = random.binomial(images, [worst, 0.95, 0.98])
-        low, high = worst_class_interval(of_counts(correct, 3 * [images]), 0.95, resamples=300)
+        low, high = worst_class_interval(of_counts(correct, 3 * [images]), 0.95, draws=300)
         held.append(low <= worst <= high)
     assert np.mean(held) > 0.9
 
@@ -87,7 +87,7 @@ def test_no_image_right_is_not_certainty():
 def test_worst_class_interval_is_drawn_from_the_seed():
     confusion = np.array([[6, 5], [4, 5]])
     assert worst_class_interval(confusion, seed=3) == worst_class_interval(confusion, seed=3)
-    assert worst_class_interval(confusion, resamples=1, seed=0) != worst_class_interval(confusion, resamples=1, seed=1)
+    assert worst_class_interval(confusion, draws=1, seed=0) != worst_class_interval(confusion, draws=1, seed=1)
 
 
 def test_worst_class_interval_at_the_edges():
@@ -113,5 +113,5 @@ def test_counts_must_be_possible():
         wilson_interval(3, 2)
     with pytest.raises(InputError, match="0 <= correct <= total"):
         wilson_interval([1, -1], [2, 2])
-    with pytest.raises(InputError, match="resamples"):
-        worst_class_interval(np.eye(2, dtype=int), resamples=0)
+    with pytest.raises(InputError, match="draws"):
+        worst_class_interval(np.eye(2, dtype=int), draws=0)
