@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from car_ext.datasets.longtail import imbalance
 from car_ext.methods.augment import boxes, mix
-from car_ext.methods.contrast import build_contrast
+from car_ext.methods.contrast import Contrast, build_contrast
 from car_ext.methods.heads import build_head
 from car_ext.methods.losses import build_loss
 from car_ext.methods.registry import build
@@ -172,13 +172,14 @@ def straight_through() -> nn.Sequential:
     return nn.Sequential(linear)
 
 
-def of_contrast(word: str) -> dict:
-    return next(peer for peer in PEERS["contrasts"] if peer["word"].startswith(word))
+def of_contrast(word: str) -> tuple[dict, Contrast]:
+    """What public code computes, and ours by the same word."""
+    peer = next(peer for peer in PEERS["contrasts"] if peer["word"].startswith(word))
+    return peer, build_contrast(peer["word"], COUNTS, network()).double()
 
 
 def test_balanced_contrast():
-    peer = of_contrast("bcl")
-    contrast = build_contrast(peer["word"], COUNTS, network()).double()
+    peer, contrast = of_contrast("bcl")
     contrast.projection = contrast.prototype_projection = straight_through()
     views, prototypes = VIEWS.clone().requires_grad_(), PROTOTYPES.clone().requires_grad_()
     value, _ = contrast(logits_of(), targets_of(), targets_of(), VIEWS[0], views, prototypes)
@@ -189,8 +190,7 @@ def test_balanced_contrast():
 
 
 def test_parametric_contrast():
-    peer = of_contrast("paco")
-    contrast = build_contrast(peer["word"], COUNTS, network()).double()
+    peer, contrast = of_contrast("paco")
     contrast.projection = contrast.key_projection = straight_through()
     contrast.queue, contrast.queue_targets = QUEUE, QUEUE_TARGETS
     logits, queries = logits_of().requires_grad_(), VIEWS[0].clone().requires_grad_()
@@ -202,8 +202,7 @@ def test_parametric_contrast():
 
 
 def test_semantic_labels():
-    peer = of_contrast("concutmix")
-    contrast = build_contrast(peer["word"], COUNTS, network()).double()
+    peer, contrast = of_contrast("concutmix")
     contrast.projection = contrast.prototype_projection = straight_through()
     contrast.set_epoch(peer["epoch"], epochs=200)
     batch = mix.Mixed(torch.empty(B, 1, 1, 1), targets_of(), OTHERS, torch.full((B,), 0.75))
