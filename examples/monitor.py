@@ -14,6 +14,7 @@ import csv
 import datetime
 import json
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def main():
     except ValueError as error:
         refuse(error)
     names = facts["class_names"]
+    class_counts = dict(zip(names, facts["class_counts"], strict=True))  # of training
     seen = score(predict, session, facts, paths)
     if not seen:
         refuse(f"none of the {len(paths)} pictures in {str(arguments.folder)!r} could be read")
@@ -50,10 +52,10 @@ def main():
         "model": str(arguments.model),
         "images": len(seen),
         "undecodable": len(paths) - len(seen),
-        "class_counts": dict(zip(names, facts["class_counts"], strict=True)),  # of training
+        "class_counts": class_counts,
         "predicted": dict.fromkeys(names, 0) | Counter(name for name, _ in seen.values()),
         "mean_confidence": float(np.mean([confidence for _, confidence in seen.values()])),
-        **accuracies({path: (true[path], name) for path, (name, _) in seen.items()}),
+        **accuracies({path: (true[path], name) for path, (name, _) in seen.items()}, class_counts),
     }
     if arguments.rows:
         with arguments.rows.open("w", encoding="utf-8", newline="") as file:
@@ -93,19 +95,23 @@ def classified(predict, session, facts, batch):
 
 
 def label_of(path, folder, names):
-    """The class that a picture's sub-folder names; "" where it names none."""
+    """The class that a picture's sub-folder names, in composed or decomposed letters; "" where it names none."""
     first, *_ = path.relative_to(folder).parent.parts or [""]
-    return first if first in names else ""
+    return {composed(name): name for name in names}.get(composed(first), "")
 
 
-def accuracies(pairs):
+def composed(name):
+    return unicodedata.normalize("NFC", name)
+
+
+def accuracies(pairs, class_counts):
     """What true and predicted classes of pictures tell of those that have a true one."""
     labelled = [(true, predicted) for true, predicted in pairs.values() if true]
     if not labelled:
         return {}
     images, correct = Counter(true for true, _ in labelled), Counter(true for true, name in labelled if true == name)
     of_class = {name: correct[name] / images[name] for name in sorted(images)}
-    worst = min(of_class, key=of_class.get)
+    worst = min(of_class, key=lambda name: (of_class[name], class_counts[name], name))  # as the report names it
     if unlabelled := len(pairs) - len(labelled):
         print(f"{unlabelled} of {len(pairs)} pictures are in no folder of a class, so unlabelled", file=sys.stderr)
     return {

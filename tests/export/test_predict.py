@@ -212,6 +212,17 @@ def test_labelled_pictures_are_scored_beside_others(monitor, model, incoming, tm
         Log.read(log)
 
 
+def test_monitoring_names_classes_as_evaluation_does(monitor, tmp_path):
+    composed, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    model = colour_model(tmp_path / "model.onnx", names=("red", decomposed, "blue"), class_counts=(1, 2, 3))
+    for channel, name in enumerate(("red", composed, "blue")):
+        save(tmp_path / "in" / name / "0.png", channel)
+    monitor(model, tmp_path / "in", "--log", tmp_path / "log.jsonl")
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert (line["true"], line["unlabelled"]) == ({"red": 1, decomposed: 1, "blue": 1}, 0)
+    assert line["worst_class"] == "red"  # of equals that of the fewest training images
+
+
 def test_many_pictures_are_scored_in_batches(monitor, model, incoming, tmp_path):
     for index in range(70):
         save(incoming / "blue" / f"more{index}.png", 2)

@@ -19,7 +19,7 @@ def exported_predict(folder):
     return module
 
 
-def colour_model(path, side=4):
+def colour_model(path, side=4, names=("red", "green", "blue"), class_counts=(3, 2, 1)):
     """A model of three classes, which sees the brightest of the channels."""
     nodes = [
         onnx.helper.make_node("Cast", ["images"], ["numbers"], to=onnx.TensorProto.FLOAT),
@@ -29,8 +29,8 @@ def colour_model(path, side=4):
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 3])
     graph = onnx.helper.make_graph(nodes, "colours", [images], [logits])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    names = ["red", "green", "blue"]
-    facts = {"class_names": names, "class_counts": [3, 2, 1], "stored_size": side, "image_size": side, "channels": 3}
+    facts = {"class_names": names, "class_counts": class_counts}
+    facts |= {"stored_size": side, "image_size": side, "channels": 3}
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     onnx.save(model, path)
     return path
