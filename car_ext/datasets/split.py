@@ -28,10 +28,13 @@ class Split:
     Attributes:
         images: N images, each (H, W, C) uint8; an array when they are held in memory.
         targets: (N,) int64 labels in 0 .. K-1.
+        files: N names by which the images are found again, such as paths below the data's folder; empty where the data
+            name none.
     """
 
     images: Images | np.ndarray
     targets: np.ndarray
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -40,7 +43,9 @@ class Split:
         """The samples at some positions, in that order."""
         images = self.images
         return Split(
-            images[positions] if isinstance(images, np.ndarray) else images.take(positions), self.targets[positions]
+            images[positions] if isinstance(images, np.ndarray) else images.take(positions),
+            self.targets[positions],
+            tuple(self.files[position] for position in positions) if self.files else (),
         )
 
 
@@ -52,11 +57,12 @@ class LongTailedData:
         name: what the data is called in reports.
         class_names: K names; the position is the label.
         train: the training images.
-        test: the held-out images.
+        test: the images that judge a finished model.
         image_size: stored height and width in pixels.
         channels: 1 (grey) or 3 (RGB).
         notes: sentences on what was left out or taken for something, see `notes.tell`.
         fingerprint: by which the same data are known elsewhere, see `fingerprint.fingerprint`; "" where not asked for.
+        val: images to make choices by, which then need no test image; None where there are none.
     """
 
     name: str
@@ -67,6 +73,7 @@ class LongTailedData:
     channels: int
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    val: Split | None = None
 
     @property
     def num_classes(self) -> int:

@@ -9,6 +9,7 @@ from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.predictions import Predictions
 from car_ext.metrics.summary import summarize
 from car_ext.priors import PerClass
 
@@ -36,6 +37,12 @@ class Scoring:
     def __init__(self, num_classes: int) -> None:
         self.confusion = np.zeros((num_classes, num_classes), np.int64)
         self.statistics, self.mistakes = ScoreStatistics(num_classes), Mistakes()
+        self._predictions: list[Predictions] = []
+
+    @property
+    def predictions(self) -> Predictions:
+        """Of every image so far; there must have been a batch."""
+        return Predictions.joined(self._predictions)
 
     def update(self, logits: np.ndarray, targets: np.ndarray) -> None:
         """Adds a batch.
@@ -47,9 +54,10 @@ class Scoring:
         Raises:
             InputError: shapes that do not fit, a label outside 0 .. K-1, or logits that are not finite.
         """
-        logits, targets = np.asarray(logits, np.float64), np.asarray(targets)  # once for all three
+        logits, targets = np.asarray(logits, np.float64), np.asarray(targets)  # once for all four
         self.statistics.update(logits, targets)
         self.mistakes.update(logits, targets)
+        self._predictions.append(Predictions.of(logits, targets))
         self.confusion += confusion_counts(logits.argmax(axis=1), targets, len(self.confusion))
 
     def summary(

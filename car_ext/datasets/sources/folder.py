@@ -62,9 +62,9 @@ def load(request: Request) -> LongTailedData:
     image_size = request.image_size or default_size(tree, [*chain(*(files[0] if train else files[1]))])
 
     def split(by_class: list[list[str]]) -> Split:
+        paths = tuple(chain(*by_class))
         return Split(
-            LazyImages(tree, [*chain(*by_class)], image_size),
-            np.repeat(np.arange(len(by_class)), [*map(len, by_class)]),
+            LazyImages(tree, paths, image_size), np.repeat(np.arange(len(by_class)), [*map(len, by_class)]), paths
         )
 
     notes += [*tree.notes, *left_out.notes]

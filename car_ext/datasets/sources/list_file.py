@@ -121,8 +121,9 @@ def load(request: Request, name: str, train_list: Path | None, test_list: Path |
     image_size = request.image_size or default_size(tree, [row.path for row in lists[0].rows])
 
     def split(part: ImageList | None) -> Split:
-        images = LazyImages(tree, [row.path for row in part.rows] if part else [], image_size)
-        return Split(images, _targets(part, classes, lists[0].path) if part else np.empty(0, np.int64))
+        paths = tuple(row.path for row in part.rows) if part else ()
+        targets = _targets(part, classes, lists[0].path) if part else np.empty(0, np.int64)
+        return Split(LazyImages(tree, paths, image_size), targets, paths)
 
     for part in lists:
         notes += part.notes
