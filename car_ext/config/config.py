@@ -58,7 +58,12 @@ class Config:
         choices=SELECTIONS,
     )
     selection_seed: int = option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
-    img_size: int | None = option(None, "data", "side of the square the network sees, in pixels", low=4)
+    img_size: int | None = option(
+        None,
+        "data",
+        "side of the square the network sees, in pixels; default: that of the --pretrained weights, else the images'",
+        low=4,
+    )
     resize: int | None = option(
         None,
         "data",
@@ -97,10 +102,26 @@ class Config:
     )
 
     model: str = option(
-        "convnet", "model", "convnet, cifar_resnet8/20/32/44/56 (with x2 or x4: wider) or any timm model"
+        "convnet",
+        "model",
+        "convnet, cifar_resnet8/20/32/44/56 (with x2 or x4: wider) or any timm model, also "
+        "hf-hub:OWNER/NAME and local-dir:FOLDER",
     )
     patch_size: int | None = option(None, "model", "patch side of a transformer, in pixels", low=1)
-    pretrained: bool = option(False, "model", "start from timm's published weights (downloaded once)")
+    pretrained: str | None = option(
+        None,
+        "model",
+        "start from published weights: those of the model's name, downloaded once, or those of a FILE (.safetensors, "
+        ".pth, .pt, .bin); without --config the options of the recipe finetune become the defaults",
+        alone="timm",
+    )
+    stem: str = option(
+        "auto",
+        "model",
+        "first layer of a convolutional network of timm: as it is made, or 3x3 at stride 1, which keeps the resolution "
+        "of small images; auto is wide for new weights and images of up to 64 pixels, else keep",
+        choices=("auto", "keep", "wide"),
+    )
     init: str = option(
         "model",
         "model",
@@ -161,7 +182,19 @@ class Config:
     warmup_epochs: float = option(1.0, "optimisation", "epochs of linear warm-up, may be a fraction", low=0)
     momentum: float = option(0.9, "optimisation", "momentum of sgd; adamw ignores it", low=0, below=1)
     nesterov: bool = option(False, "optimisation", "Nesterov's momentum for sgd; adamw ignores it")
-    weight_decay: float = option(0.05, "optimisation", "weight decay, on all parameters", low=0)
+    weight_decay: float = option(0.05, "optimisation", "weight decay", low=0)
+    decay_norm: bool = option(
+        True,
+        "optimisation",
+        "weight decay also on biases, normalisations and what else a model of timm leaves out of it",
+    )
+    layer_decay: float | None = option(
+        None,
+        "optimisation",
+        "factor of the learning rate from each layer of a timm model to the one before; 0.65 to 0.8 suit fine-tuning",
+        above=0,
+        high=1,
+    )
     clip_grad: float | None = option(None, "optimisation", "largest gradient norm of a step", above=0)
     amp: str = option(
         "auto",
@@ -265,7 +298,8 @@ class Config:
         method = re.sub(r"[^\w.+=-]", "-", self.method)
         if self.stage2:
             return Path(self.stage2).with_name(f"{Path(self.stage2).name}-{method}")
-        return Path("runs") / f"{Path(self.data).stem}-{self.model}-{method}-seed{self.seed}"
+        model = re.sub(r"[^\w.+=-]", "-", self.model)
+        return Path("runs") / f"{Path(self.data).stem}-{model}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values that YAML and JSON can hold; `from_dict` reads them back."""

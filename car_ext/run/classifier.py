@@ -13,7 +13,8 @@ from car_ext.run import checkpoint
 def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a run's last checkpoint, in eval mode, and what was saved with it.
 
-    The second value holds `config`, `heads`, `class_names`, `class_counts`, `image_size`, `channels`, `mean` and `std`.
+    The second value holds `config`, `network`, `heads`, `class_names`, `class_counts`, `image_size`, `channels`, `mean`
+    and `std`.
 
     Raises:
         InputError: there is no checkpoint, or it is damaged.
@@ -24,14 +25,13 @@ def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict
     _, tensors, state = found
     config = Config.from_dict(state["config"], f"the checkpoint in {run_dir}")
     model = build_model(
-        config.model,
-        state["class_counts"],
-        state["image_size"],
-        state["channels"],
-        state["mean"],
-        state["std"],
-        config.patch_size,
+        class_counts=state["class_counts"],
+        image_size=state["image_size"],
+        channels=state["channels"],
+        mean=state["mean"],
+        std=state["std"],
         heads=state["heads"],
+        **state.setdefault("network", {"name": config.model, "patch_size": config.patch_size}),  # older ones have none
     )
     model.load_state_dict(checkpoint.unpack("model", tensors))
     return model.to(find_device(device)).eval(), state

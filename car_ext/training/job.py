@@ -22,7 +22,7 @@ from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
-from car_ext.training.network import check_single_image, new_network, replace_head, single_values
+from car_ext.training.network import check_single_image, new_network, replace_head, single_values, sized
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step
 from car_ext.training.passes import Passed, count_confusions, logits_of
@@ -58,7 +58,7 @@ class Job:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.machine = Machine(config.device, config.amp)
-        self.data, self.image_size, self.augment = load_data(config)
+        self.data, self.image_size, self.augment = load_data(sized(config))
         torch.manual_seed(config.seed)
         self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
         self.model.to(self.machine.device)
@@ -96,6 +96,11 @@ class Job:
         """The network of the first run, frozen, with a new head."""
         model, state = load_run(run)
         self._check_classes(state, f"the run {run}")
+        if state["image_size"] != self.image_size:
+            raise InputError(
+                f"the run {run} is of images of {state['image_size']} pixels, but this job loads {self.image_size}; "
+                f"give --img-size {state['image_size']}."
+            )
         replace_head(model, self.config.head, self.data.class_counts)
         return model, [*state["heads"], self.config.head]
 
@@ -149,6 +154,7 @@ class Job:
         tensors, state = self.learner.snapshot()
         return tensors, {
             "config": self.config.to_dict(),
+            "network": self.model.built,
             "heads": self.heads,
             "class_names": list(self.data.class_names),
             "class_counts": self.data.class_counts.tolist(),
@@ -171,6 +177,11 @@ class Job:
         """
         # There is no generator state here: every epoch seeds its own.
         self._check_classes(state, "this --out")
+        if self.config.pretrained and "network" not in state:
+            raise InputError(
+                "this --out began with pretrained weights in an older version, which chose their size and stem "
+                "otherwise; use a new --out."
+            )
         if state.get("data_fingerprint", self.data.fingerprint) != self.data.fingerprint:  # older snapshots have none
             raise InputError(
                 f"the images of {self.config.data} are not those that this --out began with, although their classes "

@@ -11,7 +11,7 @@ from car_ext.methods.augment.mix import Mixed
 from car_ext.models.classifier import Classifier
 from car_ext.run import checkpoint
 from car_ext.training.objective import Objective
-from car_ext.training.optimizer import build_optimizer
+from car_ext.training.optimizer import SCALE, build_optimizer
 
 
 class Learner:
@@ -22,6 +22,7 @@ class Learner:
         network: what batches go through: the classifier, or its head alone where they hold features.
         objective: the loss and what joins it.
         optimizer: of all that is trained.
+        rate: the learning rate of the last step.
 
     Args:
         config: the job.
@@ -36,15 +37,10 @@ class Learner:
     ) -> None:
         self.model, self.objective = model, objective
         self.network: nn.Module = model.head if on_features else model
-        self.optimizer = build_optimizer(config, model, objective)
+        self.optimizer, self.rate = build_optimizer(config, model, objective), config.lr
         self._machine, self._on_features = machine, on_features
         self._frozen, self._clip = bool(config.stage2), config.clip_grad
         self._scaler = torch.amp.GradScaler("cuda", enabled=machine.amp is torch.float16)
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Before each epoch, from 1."""
@@ -57,8 +53,9 @@ class Learner:
 
     def step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float, views: Tensor | None = None) -> Tensor:
         """One update; the batch's sums of loss, base loss, sigma and correct predictions, float32 (4,)."""
+        self.rate = rate
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(SCALE, 1)
         with self._machine.autocast():
             with torch.set_grad_enabled(not self._frozen):
                 if self.objective.contrast is not None and views is not None:
@@ -79,7 +76,8 @@ class Learner:
         self._scaler.scale(loss).backward()
         if self._clip:
             self._scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self._clip)
+            groups = self.optimizer.param_groups
+            torch.nn.utils.clip_grad_norm_([weight for group in groups for weight in group["params"]], self._clip)
         self._scaler.step(self.optimizer)
         self._scaler.update()
 

@@ -3,17 +3,28 @@
 import math
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 
 from car_ext.config.config import Config
+from car_ext.errors import InputError
+from car_ext.models.classifier import Classifier
+
+SCALE = "lr_scale"  # key of a group: what the learning rate is multiplied by for it, as timm calls it
 
 
-def build_optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Optimizer:
-    """Of every parameter of the modules that has a gradient, in one group."""
-    everything = chain(*(module.parameters() for module in modules))
-    parameters = [parameter for parameter in everything if parameter.requires_grad]
+def build_optimizer(config: Config, model: Classifier, *modules: torch.nn.Module) -> torch.optim.Optimizer:
+    """Of every parameter of the modules that has a gradient: in one group, or as `layer_decay` and `decay_norm` say.
+
+    Raises:
+        InputError: layers asked of a network that is not timm's.
+    """
+    everything = chain(*(module.parameters() for module in (model, *modules)))
+    parameters: list[Any] = [parameter for parameter in everything if parameter.requires_grad]
     parameters = parameters or [torch.nn.Parameter(torch.empty(0))]  # a head that is not trained
+    if config.layer_decay or not config.decay_norm:
+        parameters = _groups(config, model, modules) or parameters
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -23,6 +34,25 @@ def build_optimizer(config: Config, *modules: torch.nn.Module) -> torch.optim.Op
             nesterov=config.nesterov,
         )
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def _groups(config: Config, model: Classifier, modules: Sequence[torch.nn.Module]) -> list[dict[str, Any]]:
+    """The parameters that have a gradient in groups of timm: of one decay and, with `layer_decay`, of one layer."""
+    from timm.optim import param_groups_layer_decay, param_groups_weight_decay  # timm takes a second to import
+
+    backbone: Any = model.backbone
+    decay, without_1d = config.weight_decay, not config.decay_norm
+    left_out = backbone.no_weight_decay() if without_1d and hasattr(backbone, "no_weight_decay") else ()
+    if not config.layer_decay:
+        groups = param_groups_weight_decay(backbone, decay, no_weight_decay_list=left_out)
+    elif hasattr(backbone, "group_matcher"):
+        options = {"no_weight_decay_list": left_out, "weight_decay_exclude_1d": without_1d}
+        groups = param_groups_layer_decay(backbone, decay, layer_decay=config.layer_decay, **options)
+    else:
+        raise InputError(f"--layer-decay needs the layers of a timm model, which {config.model} is not; leave it out.")
+    for module in (model.head, *modules):  # above all layers: at the full rate
+        groups += param_groups_weight_decay(module, decay, weight_decay_exclude_1d=without_1d)
+    return groups
 
 
 def rate_of_step(step: int, steps: int, config: Config) -> float:

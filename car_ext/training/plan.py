@@ -21,7 +21,7 @@ from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes
-from car_ext.training.network import check_single_image, replace_head
+from car_ext.training.network import check_single_image, replace_head, sized
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step
 
@@ -153,12 +153,12 @@ def plan(config: Config) -> Plan:
 def _data(config: Config) -> tuple[str, ClassCounts, int, int, str]:
     """What it is called, its training images, side and channels of what the network sees, and the augmentation."""
     if config.data not in BENCHMARKS or config.data_root:
-        data, image_size, augment = load_data(dataclasses.replace(config, cache_gb=0, download=False))
+        data, image_size, augment = load_data(dataclasses.replace(sized(config), cache_gb=0, download=False))
         return data.name, ClassCounts.of(data.class_counts), image_size, data.channels, augment
     return (
         f"{config.data} (as published)",
         _published(config),
-        config.img_size or find_source(config.data).side or PHOTOGRAPH,
+        sized(config).img_size or find_source(config.data).side or PHOTOGRAPH,
         3,
         config.augment,
     )
@@ -181,10 +181,19 @@ def _network(config: Config, counts: PerClass, image_size: int, channels: int) -
         model, _ = load_run(config.stage2)
         replace_head(model, config.head, counts)
     else:
+        stem = "keep" if config.pretrained and config.stem == "auto" else config.stem  # no weights are fetched here
         with torch.device("meta"):
             grey = [0.5] * channels
             model = build_model(
-                config.model, counts, image_size, channels, grey, grey, config.patch_size, heads=[config.head]
+                config.model,
+                counts,
+                image_size,
+                channels,
+                grey,
+                grey,
+                config.patch_size,
+                heads=[config.head],
+                stem=stem,
             )
     return model.to("meta")
 
