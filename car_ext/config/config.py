@@ -195,6 +195,17 @@ class Config:
         above=0,
         high=1,
     )
+    ema: float | None = option(
+        None,
+        "optimisation",
+        "average the weights: the share of the average that stays in a step, such as 0.999, less in the first steps; "
+        "the average is scored, kept and exported",
+        above=0,
+        below=1,
+    )
+    accumulate: int = option(
+        1, "optimisation", "batches whose gradients make one step, as a batch that many times as large", low=1
+    )
     clip_grad: float | None = option(None, "optimisation", "largest gradient norm of a step", above=0)
     amp: str = option(
         "auto",
@@ -203,6 +214,23 @@ class Config:
         choices=("auto", "none", "bf16", "fp16"),
     )
     channels_last: bool | None = option(None, "optimisation", "channels-last weights; default: on CUDA")
+
+    keep: str = option(
+        "auto",
+        "validation",
+        "whose weights are kept, tested and exported: of the best epoch on the validation images, or of the last; auto "
+        "is best where there are such images",
+        choices=("auto", "best", "last"),
+    )
+    keep_by: str = option(
+        "balanced",
+        "validation",
+        "the score that makes an epoch the best: overall, balanced, worst, many, medium or few, as val_NAME in "
+        "metrics.jsonl; of equal epochs the first",
+    )
+    patience: int | None = option(
+        None, "validation", "end after this many epochs in a row that are no better on the validation images", low=1
+    )
 
     seed: int = option(0, "run", "fixes initial weights, order and augmentation", low=0, high=2**32 - 1)
     out: str | None = option(

@@ -47,10 +47,11 @@ def timm_model(
         InputError: an unknown name, a size, patch or stem that the network cannot have, or weights that cannot be had.
     """
     known_as, own_options = _architecture(name)
-    built = {"name": known_as, "patch_size": patch_size, "options": {**own_options, **(options or {})}}
+    own_options |= options or {}
+    built = {"name": known_as, "patch_size": patch_size, "options": own_options}
     outline = _outline(name)
     published = outline.pretrained_cfg
-    options = built["options"] | ({"img_size": image_size} if published["fixed_input_size"] else {})
+    options = own_options | ({"img_size": image_size} if published["fixed_input_size"] else {})
     embeddings = (module for module in outline.modules() if hasattr(module, "patch_size") and hasattr(module, "proj"))
     embedding: Any = next(embeddings, None)
     if embedding is None and patch_size:

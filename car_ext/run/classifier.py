@@ -1,4 +1,4 @@
-"""The classifier of a run, out of its last checkpoint."""
+"""The classifier of a run: of the epoch that is kept, else out of its last checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from car_ext.run import checkpoint
 
 
 def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a run's last checkpoint, in eval mode, and what was saved with it.
+    """The classifier of a run, in eval mode, and what was saved with it.
+
+    It is that of the kept epoch, where the run keeps one, else that of the last checkpoint; with averaged weights where
+    the run averages them.
 
     The second value holds `config`, `network`, `heads`, `class_names`, `class_counts`, `image_size`, `channels`, `mean`
     and `std`.
@@ -19,7 +22,7 @@ def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict
     Raises:
         InputError: there is no checkpoint, or it is damaged.
     """
-    found = checkpoint.load_latest(Path(run_dir))
+    found = checkpoint.load_latest(Path(run_dir), checkpoint.KEPT) or checkpoint.load_latest(Path(run_dir))
     if found is None:
         raise InputError(f"{run_dir} holds no checkpoint; give the --out folder of a training run.")
     _, tensors, state = found
@@ -33,5 +36,5 @@ def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict
         heads=state["heads"],
         **state.setdefault("network", {"name": config.model, "patch_size": config.patch_size}),  # older ones have none
     )
-    model.load_state_dict(checkpoint.unpack("model", tensors))
+    model.load_state_dict(checkpoint.unpack("average", tensors) or checkpoint.unpack("model", tensors))
     return model.to(find_device(device)).eval(), state

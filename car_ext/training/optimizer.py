@@ -46,8 +46,9 @@ def _groups(config: Config, model: Classifier, modules: Sequence[torch.nn.Module
     if not config.layer_decay:
         groups = param_groups_weight_decay(backbone, decay, no_weight_decay_list=left_out)
     elif hasattr(backbone, "group_matcher"):
-        options = {"no_weight_decay_list": left_out, "weight_decay_exclude_1d": without_1d}
-        groups = param_groups_layer_decay(backbone, decay, layer_decay=config.layer_decay, **options)
+        groups = param_groups_layer_decay(
+            backbone, decay, left_out, weight_decay_exclude_1d=without_1d, layer_decay=config.layer_decay
+        )
     else:
         raise InputError(f"--layer-decay needs the layers of a timm model, which {config.model} is not; leave it out.")
     for module in (model.head, *modules):  # above all layers: at the full rate
@@ -55,8 +56,19 @@ def _groups(config: Config, model: Classifier, modules: Sequence[torch.nn.Module
     return groups
 
 
+def updates_per_epoch(batches: int, config: Config) -> int:
+    """Steps of the optimiser in an epoch of so many batches."""
+    return -(-batches // config.accumulate)
+
+
+def part_of_update(batch: int, batches: int, config: Config) -> tuple[int, int]:
+    """Which part of a step of the optimiser a batch of an epoch is, and of how many: fewer in the last step."""
+    first = batch - batch % config.accumulate
+    return batch - first, min(config.accumulate, batches - first)
+
+
 def rate_of_step(step: int, steps: int, config: Config) -> float:
-    """The learning rate of step `step` of the whole run, which has `steps` an epoch."""
+    """The learning rate of the optimiser's step `step` of the whole run, which has `steps` an epoch."""
     drops = [epochs * steps for epochs in config.drop_epochs]
     warmup, end = config.warmup_epochs * steps, config.epochs * steps
     floor = config.lr if config.schedule == "constant" else config.min_lr
