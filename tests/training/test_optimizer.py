@@ -9,7 +9,7 @@ from car_ext.machine.device import Machine
 from car_ext.models.classifier import build_model
 from car_ext.training.learner import Learner
 from car_ext.training.objective import Objective
-from car_ext.training.optimizer import build_optimizer, rate_of_step
+from car_ext.training.optimizer import build_optimizer, part_of_update, rate_of_step, updates_per_epoch
 
 
 def test_nesterov_s_step_is_its_formula():
@@ -70,3 +70,47 @@ def test_a_constant_rate_stays_after_the_warm_up():
     assert rates[:10] == sorted(rates[:10])
     assert rates[0] < 0.1
     assert set(rates[10:]) == {0.5}
+
+
+def learner(config: Config) -> Learner:
+    torch.manual_seed(0)
+    model = build_model("convnet", [5] * 3, 8, 1, [0.5], [0.5])
+    model.backbone = torch.nn.Flatten()  # no layer that mixes the images of a batch
+    model.head = torch.nn.Linear(64, 3)
+    objective = Objective("ce", "none", [5] * 3, {})
+    return Learner(config, model, objective, Machine("cpu", "none"), on_features=False)
+
+
+def images(number: int) -> torch.Tensor:
+    return torch.randint(0, 256, (number, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
+
+
+def test_batches_of_a_step_are_one_large_batch():
+    config, inputs, targets = Config(clip_grad=0.1), images(8), torch.arange(8) % 3
+    whole, parts = learner(config), learner(config)
+    whole.step(inputs, targets, 0.01)
+    before = parts.model.head.weight.detach().clone()
+    for number in range(2):
+        assert torch.equal(parts.model.head.weight, before)
+        parts.step(inputs[4 * number :][:4], targets[4 * number :][:4], 0.01, (number, 2))
+    torch.testing.assert_close(parts.model.head.weight, whole.model.head.weight)
+
+
+def test_the_last_step_of_an_epoch_has_the_batches_that_are_left():
+    config = Config(accumulate=3)
+    assert updates_per_epoch(7, config) == 3
+    parts = [part_of_update(batch, 7, config) for batch in range(7)]
+    assert parts == [(0, 3), (1, 3), (2, 3), (0, 3), (1, 3), (2, 3), (0, 1)]
+
+
+def test_the_average_of_the_weights_is_its_formula():
+    found = learner(Config(ema=0.5, optimizer="sgd", momentum=0, weight_decay=0))
+    expected = None
+    for step in range(1, 5):
+        found.step(images(6), torch.arange(6) % 3, 1.0)
+        weight = found.model.head.weight.detach().clone()
+        stays = min(0.5, 1 - step ** (-2 / 3))  # none of the initial weights
+        expected = weight if expected is None else stays * expected + (1 - stays) * weight
+        torch.testing.assert_close(found.result.head.weight, expected)
+    assert found.scored is found.result
+    assert not torch.equal(found.result.head.weight, found.model.head.weight)
