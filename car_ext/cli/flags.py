@@ -62,6 +62,9 @@ def add_job(parser: argparse.ArgumentParser) -> None:
             metavar = f"{{{','.join(choices)}}}" if choices else _METAVAR[kind(field)]
             words = Words(choices or registry.methods(_METHODS.get(key, "")))
             groups[name].add_argument(_flag(key), metavar=metavar, choices=words or None, **common)
+        if key == "tune":
+            same = {**common, "help": "the same as --tune head"}
+            groups[name].add_argument("--freeze", action="store_const", const="head", **same)
 
 
 def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:

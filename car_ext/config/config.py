@@ -159,11 +159,19 @@ class Config:
     bn: str = option(
         "eval",
         "second stage",
-        "batch normalisation: eval freezes it, and the features are computed once; train lets its averages move, as "
-        "published code does, and computes them anew in every step",
+        "where the head alone is trained, batch normalisation: eval freezes it, and the features are computed once; "
+        "train lets its averages move, as published code does, and computes them anew in every step",
         choices=("eval", "train"),
     )
 
+    tune: str = option(
+        "full",
+        "optimisation",
+        "what is trained beside the head: everything; nothing (head, or --freeze: on features computed once, without "
+        "augmentation, see --bn); the normalisations; or new layers in each block of a transformer: low-rank updates "
+        "of its attention (lora), bottlenecks beside its MLPs (adaptformer)",
+        choices=("full", "head", "norm", "lora", "adaptformer"),
+    )
     epochs: int = option(40, "optimisation", "passes over the training set", low=1)
     batch_size: int = option(64, "optimisation", "images a step", low=1)
     optimizer: str = option("adamw", "optimisation", "update rule", choices=("sgd", "adamw"))
@@ -274,8 +282,10 @@ class Config:
             )
         if self.retrain and not self.stage2:
             raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
-        if self.stage2 and self.contrast != "none":
-            raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
+        if self.stage2 and self.tune != "full":
+            raise InputError(f"tune is {self.tune}, but a second stage trains its head alone; leave it out.")
+        if self.head_alone and self.contrast != "none":
+            raise InputError(f"contrast is {self.contrast}, but the head alone trains no features; leave it out.")
 
     def _check_car(self) -> None:
         """Refuse an option of CAR that its word gives and `car` contradicts; a default contradicts nothing."""
@@ -306,6 +316,11 @@ class Config:
         defaults = {"regularizer": "none", "head": "linear", "sampler": "instance", "mix": "none", "contrast": "none"}
         words = [self.loss, *(getattr(self, key) for key, usual in defaults.items() if getattr(self, key) != usual)]
         return self.retrain or "+".join(words)
+
+    @property
+    def head_alone(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return bool(self.stage2) or self.tune == "head"
 
     @property
     def drop_epochs(self) -> list[int]:

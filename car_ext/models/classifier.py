@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from car_ext.errors import InputError
 from car_ext.methods.heads import build_head
 from car_ext.methods.heads.base import weight_of
+from car_ext.models import tuning
 from car_ext.models.small import NETWORKS, CIFARResNet
 from car_ext.priors import PerClass
 
@@ -57,6 +58,7 @@ def build_model(
     init: str = "model",
     stem: str = "auto",
     options: Mapping[str, Any] | None = None,
+    tune: str = "full",
 ) -> Classifier:
     """A classifier for square images of `image_size` pixels and `channels` channels.
 
@@ -74,6 +76,7 @@ def build_model(
         stem: "keep", or "wide" to let a convolutional network's first layer see every pixel at stride 1; "auto" is wide
             for new weights and images of up to 64 pixels.
         options: further ones of a network of timm.
+        tune: what of the backbone is trained, see `tuning.tune`.
 
     Raises:
         InputError: an unknown name, a size or patch the model cannot take, or weights that cannot be had.
@@ -93,8 +96,9 @@ def build_model(
         mean, std = published_statistics(backbone, channels)
     if init == "torch":
         backbone.apply(_reset)
+    tuning.tune(backbone, tune)
     model = Classifier(backbone, nn.Identity(), mean, std)
-    model.built = built
+    model.built = built | ({"tune": tune} if tune in tuning.ADAPTERS else {})
     width = _feature_width(model, name, image_size, channels)
     head: nn.Module | None = None
     for word in heads:

@@ -6,6 +6,7 @@ from typing import Any
 from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.machine.device import find_device
+from car_ext.models import tuning
 from car_ext.models.classifier import Classifier, build_model
 from car_ext.run import checkpoint
 
@@ -14,7 +15,7 @@ def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict
     """The classifier of a run, in eval mode, and what was saved with it.
 
     It is that of the kept epoch, where the run keeps one, else that of the last checkpoint; with averaged weights where
-    the run averages them.
+    the run averages them. What LoRA has learnt is part of its weights.
 
     The second value holds `config`, `network`, `heads`, `class_names`, `class_counts`, `image_size`, `channels`, `mean`
     and `std`.
@@ -37,4 +38,7 @@ def load_run(run_dir: str | Path, device: str = "cpu") -> tuple[Classifier, dict
         **state.setdefault("network", {"name": config.model, "patch_size": config.patch_size}),  # older ones have none
     )
     model.load_state_dict(checkpoint.unpack("average", tensors) or checkpoint.unpack("model", tensors))
+    if state["network"].get("tune") == "lora":
+        tuning.merge(model.backbone)
+        model.built.pop("tune")
     return model.to(find_device(device)).eval(), state

@@ -53,7 +53,7 @@ class Batches:
         partner_sampler: str | None = None,
     ) -> None:
         self._config, self._machine, self._augment = config, machine, augment
-        self.cached = bool(config.stage2) and config.bn == "eval"
+        self.cached = config.head_alone and config.bn == "eval"
         self._train_split, test, val = data.train, data.test, data.val
         self._side: int | None = image_size  # of the images to load
         if self.cached:

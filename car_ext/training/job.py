@@ -117,9 +117,11 @@ class Job:
             check_single_image(self.model, self.image_size, self.data.channels)
         objective.check(self.model.head, self.mix)
         if self.mix and self.batches.cached:
-            raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
+            raise InputError(
+                f"--mix {config.mix} mixes images, but the head alone is trained, on features; add --bn train."
+            )
         if config.test_flip and self.batches.cached:
-            raise InputError("--test-flip mirrors images, but this second stage sees features; add --bn train.")
+            raise InputError("--test-flip mirrors images, but the head alone is trained, on features; add --bn train.")
 
     def train_epoch(self, report: Progress) -> None:
         """Train for one epoch; `trained` has the first half of its line of metrics.jsonl."""

@@ -41,7 +41,7 @@ class Learner:
         self.average = _average(config, model)
         self.optimizer, self.rate = build_optimizer(config, model, objective), config.lr
         self._machine, self._on_features = machine, on_features
-        self._frozen, self._clip, self._updates = bool(config.stage2), config.clip_grad, 0
+        self._frozen, self._clip, self._updates = config.head_alone, config.clip_grad, 0
         self._scaler = torch.amp.GradScaler("cuda", enabled=machine.amp is torch.float16)
 
     @property

@@ -35,6 +35,7 @@ def new_network(config: Config, data: datasets.LongTailedData, image_size: int) 
         [config.head],
         config.init,
         config.stem,
+        tune=config.tune,
     )
 
 

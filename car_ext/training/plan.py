@@ -196,6 +196,7 @@ def _network(config: Config, counts: PerClass, image_size: int, channels: int) -
                 config.patch_size,
                 heads=[config.head],
                 stem=stem,
+                tune=config.tune,
             )
     return model.to("meta")
 
