@@ -58,8 +58,7 @@ def sweep(
     in the end also sweep.png.
 
     Args:
-        config: the job. Its validation images are scored where it has some, with `holdout` images held out from
-            training, else the test set.
+        config: the job. With `holdout` images held out from training are scored, else the test set.
         space: what to vary.
         out: folder of the runs; its name is that of the study.
         search: "grid" for every combination; "tpe" for Optuna's tree-structured Parzen estimator (Bergstra et al.,
@@ -88,12 +87,12 @@ def sweep(
     points = list(space.grid()) if search == "grid" else []
     for name, options in space.cases.items():
         config.with_options(options, f"case {name!r}")
-    data, _, _ = load_data(dataclasses.replace(config, cache_gb=0))  # what is wrong here is wrong with every trial
+    load_data(dataclasses.replace(config, cache_gb=0))  # what is wrong with the data is wrong with every trial
     prune = search == "tpe" if prune is None else prune
     pruner = optuna.pruners.MedianPruner(5, config.epochs // 4) if prune else optuna.pruners.NopPruner()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     out.mkdir(parents=True, exist_ok=True)
-    runner = _Runner(config, space, out, seeds, score, prune, progress, data.val is not None)
+    runner = _Runner(config, space, out, seeds, score, prune, progress)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         url = storage or f"sqlite:///{out.resolve()}/sweep.db"
@@ -138,7 +137,6 @@ class _Runner:
     score: str
     prune: bool
     progress: bool
-    validated: bool
 
     def __call__(self, trial: "optuna.Trial") -> float:
         """Train the settings with every seed; the mean score."""
@@ -163,7 +161,6 @@ class _Runner:
     def _train(self, trial: "optuna.Trial", job: Config, parameters: Mapping, number: int) -> dict[str, Any]:
         """The scores of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
         seed, seen, key = self.seeds[number], set(), epoch_keys()[self.score]
-        key = key.replace("test_", "val_") if self.validated else key
         folder = self.out / f"{run_name(parameters)}-seed{seed}"
         if self.progress:
             print(f"{self.space.label(parameters)}, seed {seed}", file=sys.stderr, flush=True)
@@ -184,10 +181,9 @@ class _Runner:
             for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
                 report(row)
             summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
-        scores = summary["validation"] if self.validated else summary
-        if scores[self.score] is None:
+        if summary[self.score] is None:
             raise InputError(f"{self.score} is not defined on {summary['data']}; choose another --score.")
-        return {key: scores[key] for key in (*(score.key for score in tables.compared()), *epoch_keys())}
+        return {key: summary[key] for key in (*(score.key for score in tables.compared()), *epoch_keys())}
 
     def write(self, study: "optuna.Study") -> dict[str, Any]:
         """The table as it is now, also written."""
@@ -200,7 +196,6 @@ class _Runner:
         kept = (
             f"{self.config.holdout:.3g} of each class's training images, on which no run trained; not on the test set"
         )
-        validation = "the validation images, on which no run trained; not on the test set"
         test = (
             "the test set: whoever chooses a row by it fits the test set, and the best row's score is too high; "
             "--holdout 0.2 scores images held out from training instead"
@@ -208,7 +203,7 @@ class _Runner:
         table = {
             "score": self.score,
             "seeds": list(self.seeds),
-            "scored_on": validation if self.validated else kept if self.config.holdout else test,
+            "scored_on": kept if self.config.holdout else test,
             "trials": sorted(
                 (row | self._described(trial) for row, trial in zip(rows, done, strict=True)),
                 key=lambda row: (-row[self.score], -(row["rarest_three_accuracy"] or 0.0), row["method"]),
