@@ -11,19 +11,22 @@ import torchvision
 from car_ext.methods.regularizers.full_confusion import FullConfusion
 from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
-from car_ext.metrics.scoring import Scoring
 from car_ext.training.job import Job
+from car_ext.training.progress import Progress
 
 
-def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
-    """The summary of a job, ready for JSON, and its findings, of the model as it is."""
+def summarize(job: Job, report: Progress, kept_epoch: int) -> tuple[dict[str, Any], Findings]:
+    """The summary of a job, ready for JSON, and its findings, of the result as it is; its weights are of `kept_epoch`.
+
+    What was scored after the last epoch is not scored again.
+    """
     config, device, amp = job.config, job.machine.device, job.machine.amp
-    train_confusion, moving_average = _of_training(job)
-    scoring = Scoring(job.data.num_classes)
-    for logits, targets in job.test_logits():
-        scoring.update(logits.float().cpu().numpy(), targets.numpy())
+    train_confusion, moving_average = _of_training(job, report)
+    validated = job.data.val is not None
+    scoring = job.scored if job.scored and not validated else job.score("test", report)
     return {
         **scoring.summary(job.data.class_counts, job.data.class_names, train_confusion=train_confusion),
+        **(_validation(job, report, kept_epoch) if validated else {}),
         "moving_average": moving_average,
         "method": config.method,
         "model": config.model,
@@ -52,12 +55,17 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
     }, scoring.findings(job.data.test.images)
 
 
-def _of_training(job: Job) -> tuple[np.ndarray, dict[str, float | None] | None]:
+def _validation(job: Job, report: Progress, kept_epoch: int) -> dict[str, Any]:
+    scoring = job.scored or job.score("val", report)
+    return {"validation": scoring.summary(job.data.class_counts, job.data.class_names), "kept_epoch": kept_epoch}
+
+
+def _of_training(job: Job, report: Progress) -> tuple[np.ndarray, dict[str, float | None] | None]:
     """Counts (K, K) on the training images, and how far CAR's moving average is from all of them."""
     car, classes = job.learner.objective.car, job.data.num_classes
     full = None if car is None else FullConfusion(car)
     confusion = np.zeros((classes, classes), np.int64)
-    for logits, targets in job.train_logits():
+    for logits, targets in job.logits("train", report):
         logits = logits.float().cpu()
         confusion += confusion_counts(logits.argmax(dim=1).numpy(), targets.numpy(), classes)
         if full:
