@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from car_ext.datasets import Split
 from car_ext.errors import InputError
 from car_ext.metrics import mistakes
 from car_ext.metrics.counts import confusion_counts
@@ -35,7 +36,9 @@ def found(batches):
     predictions = np.concatenate([logits.argmax(axis=1) for logits, _ in batches])
     confusion = confusion_counts(predictions, np.concatenate([targets for _, targets in batches]), CLASSES)
     images = np.random.default_rng(1).integers(0, 256, (400, 9, 7, 3), dtype=np.uint8)
-    return Findings.collect(confusion, statistics.reliability(), mistakes, images), images
+    files = tuple(f"test/ä/{number}.png" for number in range(400))
+    split = Split(images, np.zeros(400, np.int64), files)
+    return Findings.collect(confusion, statistics.reliability(), mistakes, split), images
 
 
 def test_examples_are_the_most_confident_mistakes_of_each_pair_and_of_all(batches, found):
@@ -79,10 +82,11 @@ def test_images_become_thumbnails_of_the_same_shape():
     reliability = ScoreStatistics(3).reliability()
     for shape, small in ((8, 8, 1), (8, 8, 1)), ((200, 100, 3), (64, 32, 3)), ((200, 100, 1), (64, 32, 1)):
         images = np.full((3, *shape), 77, np.uint8)
-        thumbnails = Findings.collect(confusion, reliability, mistakes, images).thumbnails
+        split = Split(images, np.arange(3))
+        thumbnails = Findings.collect(confusion, reliability, mistakes, split).thumbnails
         assert thumbnails.shape == (3, *small)
         assert (thumbnails == 77).all()
-    right = Findings.collect(np.eye(3, dtype=int), reliability, Mistakes(), images)
+    right = Findings.collect(np.eye(3, dtype=int), reliability, Mistakes(), split)
     assert len(right.examples) == len(right.thumbnails) == 0
 
 
@@ -97,6 +101,7 @@ def test_the_file_holds_everything_without_pickles(found, tmp_path):
     assert read.examples.dtype == EXAMPLE
     assert (read.examples == held.examples).all()
     assert (read.thumbnails == held.thumbnails).all()
+    assert read.files == held.files == tuple(f"test/ä/{number}.png" for number in held.examples["image"])
     for key, values in held.reliability.items():
         np.testing.assert_array_equal(read.reliability[key], values)
     with zipfile.ZipFile(tmp_path / "findings.npz") as archive:
@@ -113,6 +118,14 @@ def test_many_classes_need_no_memory_of_their_square(tmp_path):
     assert (Findings.load(tmp_path / "f.npz").confusion == confusion).all()
 
 
+def test_files_of_earlier_versions_have_no_names(found, tmp_path):
+    path = tmp_path / "findings.npz"
+    found[0].save(path)
+    with np.load(path) as held:
+        np.savez(path, **{key: held[key] for key in held if key != "files"})
+    assert Findings.load(path).files == ()
+
+
 def damaged(kind, content, held, path):
     if kind == "empty":
         path.write_bytes(b"")
@@ -124,11 +137,13 @@ def damaged(kind, content, held, path):
         np.savez(path, classes=3)
     elif kind == "labels":
         dataclasses.replace(held, examples=np.array([(0, 99, 0, 0.5)], EXAMPLE)).save(path)
+    elif kind == "files":
+        dataclasses.replace(held, files=held.files[1:]).save(path)
     elif kind == "cells":
         np.savez(path, **(dict(np.load(path)) | {"cells": np.array([[7], [0], [3]])}))
 
 
-@pytest.mark.parametrize("kind", ["empty", "cut", "pickle", "other", "labels", "cells"])
+@pytest.mark.parametrize("kind", ["empty", "cut", "pickle", "other", "labels", "files", "cells"])
 def test_damaged_files_are_refused(found, tmp_path, kind):
     held, _ = found
     path = tmp_path / "findings.npz"
