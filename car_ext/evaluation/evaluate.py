@@ -167,7 +167,9 @@ def _evaluate(
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
     }
-    return Evaluation(summary, scoring.findings(split), replace(scoring.predictions, files=split.files))
+    return Evaluation(
+        summary, scoring.findings(split.images, split.files), replace(scoring.predictions, files=split.files)
+    )
 
 
 def _labels(model_names: list[str], data_names: tuple[str, ...], data: str) -> np.ndarray:

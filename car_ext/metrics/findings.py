@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from car_ext.files import write_bytes
 from car_ext.metrics.mistakes import EXAMPLE, Mistakes
 
 if TYPE_CHECKING:  # torch would come with it
-    from car_ext.datasets import Split
+    from car_ext.datasets import Images
 
 THUMBNAIL = 64  # pixels
 RELIABILITY = ("edges", "count", "confidence", "accuracy")
@@ -41,14 +41,19 @@ class Findings:
 
     @classmethod
     def collect(
-        cls, confusion: np.ndarray, reliability: Mapping[str, np.ndarray], mistakes: Mistakes, split: "Split"
+        cls,
+        confusion: np.ndarray,
+        reliability: Mapping[str, np.ndarray],
+        mistakes: Mistakes,
+        images: "Images",
+        files: Sequence[str] = (),
     ) -> "Findings":
-        """From one pass over a split: its counts, `ScoreStatistics.reliability`, its mistakes, and the split itself."""
+        """From one pass: its counts, `ScoreStatistics.reliability`, its mistakes, its images and their names."""
         examples = mistakes.worth_showing(confusion)
-        thumbnails = [_thumbnail(split.images[int(index)]) for index in examples["image"]]
+        thumbnails = [_thumbnail(images[int(index)]) for index in examples["image"]]
         pictures = np.stack(thumbnails) if thumbnails else np.empty((0, 1, 1, 1), np.uint8)
-        files = tuple(split.files[index] for index in examples["image"]) if split.files else ()
-        return cls(confusion, reliability, examples, pictures, files)
+        named = tuple(files[index] for index in examples["image"]) if files else ()
+        return cls(confusion, reliability, examples, pictures, named)
 
     def save(self, path: Path) -> None:
         """Writes a .npz without pickles; of the confusions only those that occur, so K = 10 000 is no matter."""

@@ -15,7 +15,7 @@ from car_ext.metrics.summary import summarize
 from car_ext.priors import PerClass
 
 if TYPE_CHECKING:
-    from car_ext.datasets import Split
+    from car_ext.datasets import Images
 
 
 class Scoring:
@@ -85,6 +85,6 @@ class Scoring:
             "intervals": accuracy_intervals(self.confusion, class_names),
         }
 
-    def findings(self, split: "Split") -> Findings:
-        """What a report shows besides; `split` is what was scored, of which mistakes are kept as pictures."""
-        return Findings.collect(self.confusion, self.statistics.reliability(), self.mistakes, split)
+    def findings(self, images: "Images", files: Sequence[str] = ()) -> Findings:
+        """What a report shows besides; of the images that were scored, and of their names, mistakes are kept."""
+        return Findings.collect(self.confusion, self.statistics.reliability(), self.mistakes, images, files)

@@ -221,9 +221,9 @@ def scores() -> tuple[Score, ...]:
     return tuple(_scores)
 
 
-def epoch_keys() -> dict[str, str]:
-    """The scores of every epoch: key of a summary to key of a line of metrics.jsonl."""
-    return {score.key: f"test_{score.epoch}" for score in scores() if score.epoch}
+def objectives() -> dict[str, Score]:
+    """What settings can be chosen by: the scores of every epoch of which more is better, by their keys."""
+    return {score.key: score for score in scores() if score.epoch and score.more_is_better}
 
 
 def shown(summaries: Iterable[Mapping[str, Any]]) -> list[Score]:

@@ -53,7 +53,8 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings, PredictionsFile]:
             "threads": torch.get_num_threads(),
         },
     }
-    return summary, scoring.findings(job.data.test), PredictionsFile(job.data.class_names, predictions)
+    findings = scoring.findings(job.data.test.images, job.data.test.files)
+    return summary, findings, PredictionsFile(job.data.class_names, predictions)
 
 
 def _of_training(job: Job) -> tuple[np.ndarray, dict[str, float | None] | None]:

@@ -6,7 +6,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from car_ext.datasets import Split
 from car_ext.errors import InputError
 from car_ext.metrics import mistakes
 from car_ext.metrics.counts import confusion_counts
@@ -37,8 +36,7 @@ def found(batches):
     confusion = confusion_counts(predictions, np.concatenate([targets for _, targets in batches]), CLASSES)
     images = np.random.default_rng(1).integers(0, 256, (400, 9, 7, 3), dtype=np.uint8)
     files = tuple(f"test/ä/{number}.png" for number in range(400))
-    split = Split(images, np.zeros(400, np.int64), files)
-    return Findings.collect(confusion, statistics.reliability(), mistakes, split), images
+    return Findings.collect(confusion, statistics.reliability(), mistakes, images, files), images
 
 
 def test_examples_are_the_most_confident_mistakes_of_each_pair_and_of_all(batches, found):
@@ -82,11 +80,10 @@ def test_images_become_thumbnails_of_the_same_shape():
     reliability = ScoreStatistics(3).reliability()
     for shape, small in ((8, 8, 1), (8, 8, 1)), ((200, 100, 3), (64, 32, 3)), ((200, 100, 1), (64, 32, 1)):
         images = np.full((3, *shape), 77, np.uint8)
-        split = Split(images, np.arange(3))
-        thumbnails = Findings.collect(confusion, reliability, mistakes, split).thumbnails
+        thumbnails = Findings.collect(confusion, reliability, mistakes, images).thumbnails
         assert thumbnails.shape == (3, *small)
         assert (thumbnails == 77).all()
-    right = Findings.collect(np.eye(3, dtype=int), reliability, Mistakes(), split)
+    right = Findings.collect(np.eye(3, dtype=int), reliability, Mistakes(), images)
     assert len(right.examples) == len(right.thumbnails) == 0
 
 

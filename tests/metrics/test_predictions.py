@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from car_ext.datasets import Split
 from car_ext.errors import InputError
 from car_ext.metrics import predictions_file
 from car_ext.metrics.predictions import TOP, Predictions, largest
@@ -149,8 +148,8 @@ def test_files_of_another_kind_are_refused(tmp_path, damage, words):
 def test_findings_name_the_files_of_their_mistakes(logits):
     scoring = Scoring(7)
     scoring.update(logits, TARGETS)
-    split = Split(np.zeros((9, 2, 2, 3), np.uint8), TARGETS, tuple(f"{number}.png" for number in range(9)))
-    found = scoring.findings(split)
+    images = np.zeros((9, 2, 2, 3), np.uint8)
+    found = scoring.findings(images, tuple(f"{number}.png" for number in range(9)))
     assert found.files == tuple(f"{number}.png" for number in found.examples["image"])
     assert len(found.files) > 3
-    assert scoring.findings(Split(split.images, TARGETS)).files == ()
+    assert scoring.findings(images).files == ()
