@@ -155,7 +155,7 @@ class Job:
 
     def score(self, part: str, report: Progress) -> Scoring:
         """Every score of the test or val images, of the result as it is."""
-        scoring = Scoring(self.data.num_classes)
+        scoring = Scoring(self.data.num_classes, self.config.logits)
         for logits, targets in self.logits(part, report):
             scoring.update(logits.float().cpu().numpy(), targets.numpy())
         return scoring

@@ -33,8 +33,8 @@ def train(
     are scored once, at the end. Without, the test images are scored after each epoch, and the last one is kept.
 
     Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint, where one
-    is chosen that of the best epoch and, at the end, findings.npz (what `car_ext.report` shows besides the scores) and
-    summary.json. With
+    is chosen that of the best epoch and, at the end, findings.npz (what `car_ext.report` shows besides the scores),
+    predictions.parquet (what each image is taken for) and summary.json. With
     `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
     where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
     written before it is scored.
@@ -97,8 +97,9 @@ def _run(
                 after_epoch(row)
         if selection.best not in (None, job.epoch):
             job.take(_kept(folder, selection.best))
-        summary, findings = summarize(job, report, selection.best or job.epoch)
+        summary, findings, predictions = summarize(job, report, selection.best or job.epoch)
     folder.write_findings(findings)
+    folder.write_predictions(predictions)
     folder.write_summary(summary)
     return summary
 
