@@ -12,13 +12,14 @@ from car_ext import datasets
 from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
-from car_ext.evaluation.gate import differences
+from car_ext.evaluation.losses import differences
 from car_ext.evaluation.score import score
 from car_ext.evaluation.speed import milliseconds, single_calls
 from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
+from car_ext.metrics.predictions import Predictions
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.text import nfc
@@ -39,10 +40,12 @@ class Evaluation(NamedTuple):
     Attributes:
         summary: the scores, ready for JSON; see `evaluate_all`.
         findings: what `car_ext.report` shows besides, the confusion counts among it.
+        predictions: of every test image.
     """
 
     summary: dict[str, Any]
     findings: Findings
+    predictions: Predictions
 
 
 def evaluate(
@@ -85,11 +88,12 @@ def evaluate_all(
         `scores` as of `ScoreStatistics.summary`). Besides, the summary has
 
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
+        - test_counts: test images a class;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy,
           that of `worst_class_interval` for worst_class_accuracy, and a note on its bias;
-        - difference, for all but the first: `gate.differences` to the first.
+        - difference, for all but the first: `losses.differences` to the first.
 
         `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.
 
@@ -152,11 +156,12 @@ def _evaluate(
         "data_notes": [*held_out.notes, *missing],
         "provider": model.provider,
         "images": len(split),
+        "test_counts": dict(zip(names, scoring.confusion.sum(axis=0).tolist(), strict=True)),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
     }
-    return Evaluation(summary, scoring.findings(split.images))
+    return Evaluation(summary, scoring.findings(split.images), scoring.predictions)
 
 
 def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

@@ -105,7 +105,9 @@ _scores = [
     WORST,
     Score("worst_1pct", "mean of the worst 1 % of the classes", _worst_share(1)),
     Score("worst_5pct", "mean of the worst 5 % of the classes", _worst_share(5)),
-    Score("worst_10pct", "mean of the worst 10 % of the classes", _worst_share(10), "worst 10 %", True),
+    Score(
+        "worst_10pct", "mean of the worst 10 % of the classes", _worst_share(10), "worst 10 %", True, gate="worst_10pct"
+    ),
     Score(
         "rarest_three_accuracy", "mean of the three rarest classes", _rarest_three, "rarest three", True, gate="rarest"
     ),
