@@ -30,11 +30,11 @@ def shared(stored: LongTailedData, held: LongTailedData) -> list[str]:
         InputError: a file cannot be read.
     """
     train, test = stored.train.images, stored.test.images
-    notes, files, pixels = [], (train, test), (held.train.images, held.test.images)
-    if all(isinstance(images, np.ndarray | ResizedImages) for images in pixels):
+    notes, pixels = [], (held.train.images, held.test.images)
+    if _held(*pixels):
         found = _of_one_content(*pixels, *_of_one_sketch(*pixels))
     else:
-        found, unread = _of_one_file(*files)
+        found, unread = _of_one_file(train, test)
         if unread:
             notes.append(f"whether test images of {held.name} are training images too was told by path only: {unread}")
     if found:
@@ -42,6 +42,23 @@ def shared(stored: LongTailedData, held: LongTailedData) -> list[str]:
         are = "image is also a training image" if len(found) == 1 else "images are also training images"
         notes.append(f"{len(found):,} test {are}, which makes scores of {held.name} too good: {listed(pairs, 3)}")
     return notes
+
+
+def common(one: Stored, other: Stored) -> int:
+    """How many images of the other are in the one too, compared as `shared` does.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found = (
+        _of_one_content(one, other, *_of_one_sketch(one, other)) if _held(one, other) else _of_one_file(one, other)[0]
+    )
+    return len(found)
+
+
+def _held(*images: Stored) -> bool:
+    """Whether all have pixels to compare, and no files."""
+    return all(isinstance(part, np.ndarray | ResizedImages) for part in images)
 
 
 def _of_one_file(train: Stored, test: Stored) -> tuple[dict[int, int], str]:

@@ -13,16 +13,16 @@ from car_ext import datasets
 from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
-from car_ext.evaluation.gate import differences
+from car_ext.evaluation.losses import differences
 from car_ext.evaluation.score import score
 from car_ext.evaluation.speed import milliseconds, single_calls
 from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
+from car_ext.metrics.conformal import Coverage
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.predictions import Predictions
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
-from car_ext.text import nfc
 from car_ext.values import distinct
 
 LARGEST_BATCH = 256  # more gain no speed
@@ -35,7 +35,7 @@ class Evaluation(NamedTuple):
     Attributes:
         summary: the scores, ready for JSON; see `evaluate_all`.
         findings: what `car_ext.report` shows besides, the confusion counts among it.
-        predictions: of every image.
+        predictions: of every test image.
     """
 
     summary: dict[str, Any]
@@ -93,9 +93,11 @@ def evaluate_all(
         Besides, the summary has
 
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
+        - test_counts: test images a class;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
-        - difference, for all but the first: `gate.differences` to the first.
+        - conformal, of a model that has sets of classes: `metrics.conformal.Coverage.summary`;
+        - difference, for all but the first: `losses.differences` to the first.
 
         `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.
 
@@ -142,17 +144,21 @@ def _evaluate(
     progress: bool,
 ) -> Evaluation:
     names = model.class_names
-    known, split = _labels(names, held_out.class_names, data), held_out.test
+    known, split = model.labels(held_out.class_names, f"--data {data}"), held_out.test
     missing = unmeasured(names, known[split.targets], held_out.name)
     for note in missing:
         tell(note)
+    sets = model.conformal
+    coverage = Coverage(sets["thresholds"], sets["alpha"]) if sets else None
     batch_size = min(batch_size, len(split))
     threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
     model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)
         known_batches = ((images, known[labels]) for images, labels in batches)
-        scoring, calls = score(model, known_batches, len(names), bar.update, keep_logits)
+        scoring, calls = score(
+            model, known_batches, len(names), bar.update, keep_logits, coverage.update if coverage else None
+        )
     seconds = [spent for _, spent in calls]
     full = [spent for images, spent in calls if images == batch_size]
     image = centres(split.images, [0], model.image_size)
@@ -163,22 +169,12 @@ def _evaluate(
         "data_notes": [*held_out.notes, *missing],
         "provider": model.provider,
         "images": len(split),
+        "test_counts": dict(zip(names, scoring.confusion.sum(axis=0).tolist(), strict=True)),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
+        **({"conformal": coverage.summary(names)} if coverage else {}),
     }
     return Evaluation(
         summary, scoring.findings(split.images, split.files), replace(scoring.predictions, files=split.files)
     )
-
-
-def _labels(model_names: list[str], data_names: tuple[str, ...], data: str) -> np.ndarray:
-    """The model's label of each of the data's classes."""
-    known = {nfc(name): label for label, name in enumerate(model_names)}
-    data_names = tuple(map(nfc, data_names))
-    if unknown := [name for name in data_names if name not in known]:
-        raise InputError(
-            f"--data {data} has the class {unknown[0]!r}, which the model was not trained on "
-            f"(it knows {len(known)} classes, from {model_names[0]!r} to {model_names[-1]!r})."
-        )
-    return np.array([known[name] for name in data_names])

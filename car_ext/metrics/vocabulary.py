@@ -132,6 +132,7 @@ _scores = [
         _worst_share(10),
         "worst 10 %",
         True,
+        gate="worst_10pct",
         epoch="worst_10pct",
     ),
     WORST,

@@ -1,5 +1,6 @@
 """A training run as one more runtime: its last checkpoint in PyTorch, described as an exported file is."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from car_ext.methods.heads.post_hoc import logit_adjusted, tau_normalized
 from car_ext.run.classifier import load_run
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.described import Described
+from car_ext.runtimes.tempered import Tempered
 
 
 class FinishedRun(Described):
@@ -69,6 +71,11 @@ class FinishedRun(Described):
         }
         self.device = self.classifier.mean.device
         super().__init__(self.facts, f"torch {self.device.type}", "PyTorch")
+
+    def temper(self, temperatures: Sequence[float], said: Mapping[str, Any]) -> None:
+        """Divides the logits by temperatures, see `Tempered`, and notes in the facts what is said of them."""
+        self.classifier.head = Tempered(self.classifier.head, temperatures).to(self.device)
+        self.facts["temperature"] = dict(said)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

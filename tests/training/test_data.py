@@ -11,7 +11,7 @@ from pictures import pets, save
 from car_ext import InputError, report
 from car_ext.config.config import Config
 from car_ext.evaluation.evaluate import evaluate
-from car_ext.export.calibration import Calibration, training_images
+from car_ext.export.own_data import own_data
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.training.train import train
@@ -106,6 +106,6 @@ def test_training_images_alone_with_a_part_held_out(tmp_path):
     root = pets(tmp_path / "pets", test=None)
     summary = train(config(root, tmp_path / "run", holdout=0.3), progress=False)
     assert summary["class_counts"] == {"ant": 2, "bee": 2}
-    assert len(training_images(FinishedRun(tmp_path / "run", "cpu"), Calibration())) == 4
+    assert len(own_data(FinishedRun(tmp_path / "run", "cpu"), None, None).train) == 4
     with pytest.raises(InputError, match=r"no test/ or val/ folder beside its training images.*--holdout"):
         train(config(root, tmp_path / "other"), progress=False)
