@@ -36,13 +36,14 @@ class Figure(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A fraction in large letters, with what it is of, its interval and what it was, where known."""
+    """A number in large letters, with what it is of, its interval and what it was, where known."""
 
     name: str
-    percent: str
+    text: str
     of: str
     interval: str = ""
     against: str = ""
+    unit: str = "%"
 
 
 class Lead(NamedTuple):

@@ -7,9 +7,10 @@ import numpy as np
 
 from car_ext.metrics.mistakes import MOST_CONFIDENT
 from car_ext.report import figures
-from car_ext.report.cells import against, interval, percent
-from car_ext.report.frame import Figure, Lead, Line, Number, page
+from car_ext.report.cells import percent
+from car_ext.report.frame import Figure, Line, page
 from car_ext.report.groups import Groups
+from car_ext.report.leads import lead
 from car_ext.report.order import clustered
 from car_ext.report.pictures import pictures
 from car_ext.report.plot import NAMED
@@ -66,7 +67,7 @@ def render(runs: Sequence[Run]) -> str:
         _data(runs),
         _sections(runs),
         several=len(runs) > 1,
-        leads=[_lead(run, runs[0]) for run in runs],
+        leads=[lead(run, runs[0]) for run in runs],
         scores=scores.table(runs),
         speeds=scores.speeds(runs),
         accuracies=_accuracies(runs),
@@ -98,47 +99,6 @@ def _sections(runs: Sequence[Run]) -> list[str]:
     present = {"confusions": found, "training": trained, "calibration": found, "spectrum": found}
     names = ("scores", "classes", "confusions", "training", "calibration", "spectrum", "setup")
     return [name for name in names if present.get(name, True)]
-
-
-def _lead(run: Run, first: Run) -> Lead:
-    better, worse = ((sign * (run.accuracies - first.accuracies) > 0).sum() for sign in (1, -1))
-    return Lead(
-        run.name,
-        [
-            Number(
-                "worst class",
-                percent(run.summary.get("worst_class_accuracy")),
-                _worst(run),
-                _worst_interval(run),
-                _against(run, first, "worst_class_accuracy"),
-            ),
-            Number(
-                "overall",
-                percent(run.summary.get("overall_accuracy")),
-                "of the test images" if run.test_counts is None else f"of {run.test_counts.sum():,} test images",
-                against=_against(run, first, "overall_accuracy"),
-            ),
-        ],
-        figures.look(run).colour,
-        f"{better} classes better than {first.name}, {worse} worse" if run is not first else "",
-    )
-
-
-def _worst(run: Run) -> str:
-    if run.worst_class is None:
-        return ""
-    return f"class {run.worst_name}, {run.class_counts[run.worst_class]:,} training images"
-
-
-def _worst_interval(run: Run) -> str:
-    if run.worst_class is None or run.intervals is None:
-        return ""
-    low, high = (bound[run.worst_class] for bound in run.intervals)
-    return f"95 % interval {interval(low, high)} %"
-
-
-def _against(run: Run, first: Run, key: str) -> str:
-    return "" if run is first else against(run.summary.get(key), first.summary.get(key), first.name)
 
 
 def _accuracies(runs: Sequence[Run]) -> Figure:
