@@ -30,12 +30,14 @@ class Findings:
         reliability: of `ScoreStatistics.reliability`.
         examples: (M,) of EXAMPLE, mistakes, most confident first.
         thumbnails: (M, H, W, C) uint8, their images, at most THUMBNAIL pixels high and wide.
+        files: M names of the images; () where they have none.
     """
 
     confusion: np.ndarray
     reliability: Mapping[str, np.ndarray]
     examples: np.ndarray
     thumbnails: np.ndarray
+    files: tuple[str, ...] = ()
 
     @classmethod
     def collect(

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from car_ext import __version__
 from car_ext.report.cells import Table
+from car_ext.report.glossary import Glossary
 
 
 class Line(NamedTuple):
@@ -74,6 +75,8 @@ def page(template: str, title: str, data: str, sections: Sequence[str], **conten
         lstrip_blocks=True,
     )
     environment.filters["json_item"] = json_item
+    glossary = Glossary()
+    environment.filters["terms"] = lambda text: glossary.mark(_joined(text))
     # Bokeh's documents name a model where they first hold it: the order matters.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     scripts = [Markup(text) for text in (_library(), _own("page.js"))]
@@ -85,6 +88,7 @@ def page(template: str, title: str, data: str, sections: Sequence[str], **conten
         style=Markup(_own("page.css")),
         scripts=scripts,
         policy=_policy(scripts),
+        glossary=glossary,
         **content,
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from car_ext.metrics.mistakes import MOST_CONFIDENT
 from car_ext.report import figures
+from car_ext.report.advice import advice
 from car_ext.report.cells import percent
 from car_ext.report.frame import Figure, Line, page
 from car_ext.report.groups import Groups
@@ -15,7 +16,7 @@ from car_ext.report.order import clustered
 from car_ext.report.pictures import pictures
 from car_ext.report.plot import NAMED
 from car_ext.report.runs import Run
-from car_ext.report.tables import calibration, classes, confusions, scores, setup, training
+from car_ext.report.tables import calibration, classes, confusions, gate, scores, setup, training
 from car_ext.text import printable
 
 
@@ -68,6 +69,8 @@ def render(runs: Sequence[Run]) -> str:
         _sections(runs),
         several=len(runs) > 1,
         leads=[lead(run, runs[0]) for run in runs],
+        advice=advice(runs),
+        gates=[verdict for run in runs if (verdict := gate.verdict(run))],
         scores=scores.table(runs),
         speeds=scores.speeds(runs),
         accuracies=_accuracies(runs),
@@ -79,8 +82,11 @@ def render(runs: Sequence[Run]) -> str:
         curves=_curves(runs),
         averages=training.averages(runs),
         calibration=_calibration(runs, found) if found else None,
+        temperatures=[(run.name, f"{value:.3g}") for run in runs if (value := run.summary.get("temperature"))],
+        conformal=[table for run in runs if (table := calibration.conformal(run))],
         spectrum=_spectrum(runs, found) if found else None,
         without=[run.name for run in runs if not run.findings],
+        notes=_notes(runs),
         setup=setup.table(runs),
     )
 
@@ -92,6 +98,11 @@ def _data(runs: Sequence[Run]) -> str:
     return (
         f"{', '.join(names) or 'Data'}: {len(counts)} classes with {counts.max():,} to {counts.min():,} training images"
     )
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    """On the data; those of several runs over the same data once."""
+    return [*dict.fromkeys(printable(str(note)) for run in runs for note in run.summary.get("data_notes") or ())]
 
 
 def _sections(runs: Sequence[Run]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.metrics.bounds import singular_values
-from car_ext.metrics.counts import worst_first
+from car_ext.metrics.counts import ratio, worst_first
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.summary import R0
 from car_ext.priors import spectral_weights
@@ -90,7 +90,7 @@ class Run:
 
     @cached_property
     def worst_first(self) -> list[int]:
-        """The labels of the classes with test images; of equals the one that `car_ext.metrics.summarize` names leads."""
+        """The labels of the classes with test images; of equals the one that `metrics.summarize` names leads."""
         return worst_first(self.accuracies, self.class_counts, [*self.summary["class_counts"]])
 
     @property
@@ -137,6 +137,19 @@ class Run:
     def test_counts(self) -> np.ndarray | None:
         """Test images a class, (K,) int64, if known."""
         return None if self.findings is None else self.findings.confusion.sum(axis=0)
+
+    @cached_property
+    def precision(self) -> np.ndarray | None:
+        """Of the images taken for each class the part that is of it, (K,) float64, NaN where none is, if known."""
+        return None if self.findings is None else ratio(np.diag(self.found.confusion), self.found.confusion.sum(axis=1))
+
+    @cached_property
+    def f1(self) -> np.ndarray | None:
+        """Harmonic mean of each class's precision and recall, (K,) float64, NaN where neither is, if known."""
+        if self.findings is None:
+            return None
+        taken, own = (self.found.confusion.sum(axis=axis) for axis in (1, 0))
+        return ratio(2 * np.diag(self.found.confusion), taken + own)
 
     @cached_property
     def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:

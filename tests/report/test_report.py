@@ -1,5 +1,6 @@
 """The report: what it says, that nothing in it came from elsewhere or runs by itself, and a browser that opens it."""
 
+import dataclasses
 import itertools
 import re
 import runpy
@@ -124,6 +125,29 @@ def test_what_comes_from_outside_is_escaped(tmp_path):
     assert "{{ 7 * 7 }}" in page.text
     assert not re.search("[\u202e\x00\ud800-\udfff]", text)
     assert "back\N{REPLACEMENT CHARACTER}wards" in page.text
+
+
+def test_what_other_commands_add_is_shown(tmp_path):
+    run = made(data_notes=["2 images are there twice <img onerror=alert(1)>"], temperature=1.5)
+    checks = [{"check": "worst", "value": 0.3, "limit": 0.02, "p_value": 0.01, "passed": False, "sentence": "It fell."}]
+    sets = {"alpha": 0.1, "coverage": 0.9, "mean_size": 2, "per_class": {"kind 0": {"coverage": 0.8, "size": 1}}}
+    files = [*HOSTILE, *(f"kind 1/a name that is far too long for its place {n}.png" for n in range(200))]
+    run["findings"] = dataclasses.replace(run["findings"], files=tuple(files[: len(run["findings"].examples)]))
+    text, page = report([run | {"summary": run["summary"] | {"gate": checks, "conformal": sets}}], tmp_path)
+    assert_self_contained(page)
+    assert "<img onerror" not in text
+    for words in (
+        "2 images are there twice <img onerror=alert(1)>",
+        "ce: the gate is not passed It fell.",
+        "What next Look at the notes on the data first",
+        "divided by a temperature of 1.5",
+        "Conformal sets",
+        "Terms classes at 0",
+    ):
+        assert words in page.text, words
+    titles = [attributes["title"] for _, attributes in page.tags if attributes.get("class") == "file"]
+    assert {"<script>alert(1)</script>", "kind 1/a name that is far too long for its place 0.png"} <= {*titles}
+    assert "kind 1/a n ame that is far too long for its p lace 20.png" in page.text  # start, middle, end
 
 
 def test_what_is_missing_is_left_out(tmp_path):
