@@ -1,6 +1,6 @@
 """What to look at or to try next, in words: rules of thumb, each no more than docs/evidence.md has measured."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,82 +69,86 @@ class Facts(NamedTuple):
 
 
 class Rule(NamedTuple):
+    """`text` has {} for `number`, so that runs can share the sentence; between backticks stands what to type."""
+
     applies: Callable[[Facts], object]
     text: Callable[[Facts], str]
+    number: Callable[[Facts], str] = lambda facts: ""
 
 
 RULES = (
     Rule(
         lambda facts: facts.notes,
         lambda facts: (
-            "Look at the notes on the data first (under Setup): what was left out, cut or found twice there "
-            "moves every score here."
+            "Look at the notes on the data first (under Setup): what was left out, cut or found twice there moves "
+            "every score here."
         ),
     ),
     Rule(
         lambda facts: facts.images is not None and facts.images < FEW_IMAGES,
         lambda facts: (
-            f"The worst class has {facts.images} test images, so a single image moves its accuracy by "
-            f"{100 / (facts.images or 1):.0f} points: "
+            "The worst class has {} test images, so its accuracy is noise: "
             + (
-                "watch the worst tenth and the number of classes at 0 % in its place"
+                "watch the worst tenth and the number of classes at 0 % in its place."
                 if facts.classes > 10
-                else "read its interval, and compare several seeds before one run is called better"
+                else "read its interval, and compare several seeds before one run is called better."
             )
-            + "."
         ),
+        lambda facts: str(facts.images),
     ),
     Rule(
         lambda facts: facts.trained is not None and facts.trained < UNFITTED,
         lambda facts: (
-            f"On its own training images the worst class is right {percent(facts.trained)} % of the time: "
-            "training has not reached every class. Longer training took cross-entropy itself from 1 to 17 % on the "
-            "worst class of CIFAR-10, and what CAR adds got smaller with it: compare methods where training fits."
+            "On its own training images the worst class is right {} % of the time: training has not reached every "
+            "class. Longer training took cross-entropy itself from 1 to 17 % on the worst class of CIFAR-10, and what "
+            "CAR adds got smaller with it: compare methods where training fits."
         ),
+        lambda facts: percent(facts.trained),
     ),
     Rule(
         lambda facts: facts.fitted and facts.worst is not None and facts.trained and facts.worst < facts.trained / 2,
         lambda facts: (
-            f"Training images are learned ({percent(facts.trained)} % in the class where they are learned worst), yet "
-            f"the worst class on the test images stands at {percent(facts.worst)} %: the tail is over-fitted. "
-            "On the features of such a network a class prior in the loss did most: 13 to 53 % in the worst class of "
-            "CIFAR-10."
+            "The training images of every class are learned, yet the worst class on the test images stands at {} %: "
+            "the tail is over-fitted. Networks like that are where a class prior in the loss did most."
         ),
+        lambda facts: percent(facts.worst),
     ),
     Rule(
         lambda facts: facts.plain and facts.trails,
         lambda facts: (
-            f"The three rarest classes lie {100 * (facts.behind or 0):.0f} points below the overall accuracy. "
+            "The three rarest classes lie {} points below the overall accuracy. "
             + (
-                "CAR is in; a class prior did more wherever both were measured. "
+                "CAR is in; a class prior did more where both were measured: "
                 if facts.car
                 else "First the class prior: "
             )
-            + "car-ext export RUN --logit-adjust 1.2 costs no training; --loss balanced_softmax, or --stage2 RUN "
-            "--loss logit_adjusted:tau=1.5 --epochs 20 on this network, trains with it. "
-            "Then, where the training images are fitted, CAR with the prior: --car-prior 1 --car-alpha 0.2."
+            + "`car-ext export RUN --logit-adjust 1.2` costs no training; `--loss balanced_softmax`, or `--stage2 RUN "
+            "--loss logit_adjusted:tau=1.5 --epochs 20` on this network, trains with it. Then, where the training "
+            "images are fitted, CAR with the prior: `--car-prior 1 --car-alpha 0.2`."
         ),
+        lambda facts: f"{100 * (facts.behind or 0):.0f}",
     ),
     Rule(
         lambda facts: facts.prior and facts.car and not facts.car_options.get("prior"),
         lambda facts: (
-            "CAR on plain logits beside a loss with the class prior took back what the prior gave the rare "
-            "classes: give CAR the prior, too (--car-prior 1 --car-alpha 0.2), or leave it out."
+            "CAR on plain logits beside a loss with the class prior took back what the prior gave the rare classes: "
+            "give CAR the prior, too (`--car-prior 1 --car-alpha 0.2`), or leave it out."
         ),
     ),
     Rule(
         lambda facts: facts.prior and not facts.car and facts.fitted and facts.trails,
         lambda facts: (
-            "The class prior is in and the rarest classes still trail: a larger tau (--loss "
-            "logit_adjusted:tau=1.25 to 1.5), or CAR with the prior (--car-prior 1 --car-alpha 0.2), which did about "
-            "as much where training fits."
+            "The class prior is in, and the three rarest classes still lie {} points below the overall accuracy: a "
+            "larger tau (`--loss logit_adjusted:tau=1.25` to 1.5), or CAR with the prior (`--car-prior 1 --car-alpha "
+            "0.2`), which did about as much where training fits."
         ),
+        lambda facts: f"{100 * (facts.behind or 0):.0f}",
     ),
     Rule(
         lambda facts: facts.car and facts.classes >= MANY_CLASSES and facts.car_options.get("absent") == "decay",
         lambda facts: (
-            "With many classes CAR's moving average forgets those that a batch lacks: --car-absent hold "
-            "--car-alpha 1 nearly doubled the little that CAR did for the few-shot ones of 100."
+            "With many classes CAR's moving average forgets those that a batch lacks: `--car-absent hold --car-alpha "
+            "1` nearly doubled the little that CAR did for the few-shot ones of 100."
         ),
     ),
     Rule(
@@ -156,28 +160,39 @@ RULES = (
             and facts.car_options.get("gamma", 1) < 1
         ),
         lambda facts: (
-            "Training images are fitted, so CAR's gate is nearly shut with its margin of "
-            f"{facts.car_options['gamma']:g}: on digits --car-gamma 2 added 10 points to the worst class."
+            "Training images are fitted, so CAR's gate is nearly shut with its margin of {}: on digits `--car-gamma 2` "
+            "added 10 points to the worst class."
         ),
+        lambda facts: f"{facts.car_options['gamma']:g}",
     ),
     Rule(
         lambda facts: facts.too_sure is not None and facts.too_sure > TOO_SURE,
         lambda facts: (
-            f"It is too sure of itself by {100 * (facts.too_sure or 0):.0f} points on average (Calibration): "
-            "before a threshold on the confidence is set, fit a temperature on images that are not these."
+            "The confidence lies {} points above the accuracy on average (Calibration): before a threshold on it is "
+            "set, fit a temperature on images that are not these."
         ),
+        lambda facts: f"{100 * (facts.too_sure or 0):.0f}",
     ),
 )
 
 
 def advice(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Each sentence that applies, with the names of the runs to which it does."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for rule in RULES:
         for run, facts in zip(runs, map(Facts.of, runs), strict=True):
             if rule.applies(facts):
-                found.setdefault(rule.text(facts), []).append(run.name)
-    return [*found.items()]
+                found.setdefault(rule.text(facts), []).append((run.name, rule.number(facts)))
+    return [
+        (text.replace("{}", _and(number for _, number in of)), [name for name, _ in of]) for text, of in found.items()
+    ]
+
+
+def _and(numbers: Iterable[str]) -> str:
+    """In the order of the runs; one that all share once."""
+    every = [*numbers]
+    *most, last = every[:1] if len(set(every)) == 1 else every
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _too_sure(run: Run) -> float | None:

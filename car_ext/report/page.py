@@ -1,7 +1,6 @@
 """The page of runs: what stands where, and in which words."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from car_ext.metrics.mistakes import MOST_CONFIDENT
 from car_ext.report import figures
 from car_ext.report.advice import advice
 from car_ext.report.cells import percent
+from car_ext.report.charts import Chart, charts
 from car_ext.report.frame import Figure, Line, page
 from car_ext.report.groups import Groups
 from car_ext.report.leads import lead
@@ -18,45 +18,6 @@ from car_ext.report.plot import NAMED
 from car_ext.report.runs import Run
 from car_ext.report.tables import calibration, classes, confusions, gate, scores, setup, training
 from car_ext.text import printable
-
-
-class Curve(NamedTuple):
-    key: str  # of metrics.jsonl
-    dash: str
-    text: str
-
-
-class Chart(NamedTuple):
-    """Curves over the epochs that share a figure."""
-
-    title: str
-    label: str
-    curves: Sequence[Curve]
-    caption: str
-    scale: float = 1
-
-
-CHARTS = (
-    Chart(
-        "Accuracy",
-        "accuracy, %",
-        [Curve("test_overall", "solid", "test, all classes"), Curve("test_worst", "dashed", "test, worst class")],
-        "On the test images after every epoch. The report is of the last epoch, not of the best.",
-        100,
-    ),
-    Chart(
-        "Loss",
-        "loss",
-        [Curve("loss", "solid", "loss"), Curve("base_loss", "dashed", "without the regularizer")],
-        "Mean over the training images of an epoch.",
-    ),
-    Chart(
-        "Sigma",
-        "sigma",
-        [Curve("sigma", "solid", "spectral norm of the moving confusion matrix")],
-        "What CAR makes small: the spectral norm of its moving average, mean over an epoch.",
-    ),
-)
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -150,7 +111,7 @@ def _groups(runs: Sequence[Run]) -> Figure:
         figures.bars(runs, groups),
         "Means over the classes with over 100 (many), 20 to 100 (medium) and under 20 (few) training images."
         + (
-            " Lines are 95 % Wilson intervals. The worst class was picked after looking, so its own interval lies "
+            " Lines are 95 % Wilson intervals. The worst classes were picked after looking, so their own intervals lie "
             "somewhat too low."
             if groups.known
             else ""
@@ -175,7 +136,8 @@ def _matrix(run: Run, order: np.ndarray) -> Figure:
         run.name,
         f"Confusion matrix of {len(order)} classes: {right} images right, {wrong} wrong. {said}.",
         figures.confusion_matrix(run, order),
-        "Blue is right, orange is wrong; the stronger, the larger the part of the true class."
+        "Rows are true classes, columns what they are taken for; a button turns that. Blue is right, orange is wrong; "
+        "the stronger, the larger the part of the true class."
         + (" Numbers are per cent of the true class." if len(order) <= figures.WRITTEN else "")
         + " Classes that are confused with one another stand together (hierarchical clustering).",
         [confusions.table(run)],
@@ -187,17 +149,14 @@ def _matrix(run: Run, order: np.ndarray) -> Figure:
 def _curves(runs: Sequence[Run]) -> list[Figure]:
     trained = [run for run in runs if run.history]
     shown: list[Figure] = []
-    for chart in CHARTS:
-        plot = figures.curves(trained, [(curve.key, curve.dash) for curve in chart.curves], chart.label, chart.scale)
-        if plot is None:
-            continue
+    for chart in charts(trained):
         several = len(chart.curves) > 1
-        known = [run for run in trained if run.history[-1].get(chart.curves[0].key) is not None]
+        known = [run for run in trained if any(run.history[-1].get(curve.key) is not None for curve in chart.curves)]
         shown.append(
             Figure(
                 chart.title,
                 f"Lines over the epochs, from first to last. {'; '.join(_ends(trained, chart))}.",
-                plot,
+                figures.curves(trained, chart),
                 chart.caption,
                 () if shown else [training.epochs(run) for run in trained],
                 [
@@ -212,7 +171,7 @@ def _curves(runs: Sequence[Run]) -> list[Figure]:
 def _ends(runs: Sequence[Run], chart: Chart) -> Iterable[str]:
     """The first and last value of every curve."""
     for run in runs:
-        for key, _, text in chart.curves:
+        for key, _, text, _ in chart.curves:
             if values := [chart.scale * row[key] for row in run.history if row.get(key) is not None]:
                 yield f"{run.name}, {text}: {values[0]:.3g} to {values[-1]:.3g}"
 

@@ -123,6 +123,11 @@ class Run:
         return "-" if self.worst_class is None else self.class_names[self.worst_class]
 
     @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights the scores are of, where it was chosen by validation images."""
+        return self.summary.get("kept_epoch")
+
+    @property
     def found(self) -> "Findings":
         """The findings, for what is shown only of runs that have them.
 

@@ -27,7 +27,7 @@ PRIOR = {"loss": "balanced_softmax", "prior": True}
 
 def said(**changes) -> list[str]:
     facts = FINE._replace(**changes)
-    return [rule.text(facts) for rule in RULES if rule.applies(facts)]
+    return [rule.text(facts).replace("{}", rule.number(facts)) for rule in RULES if rule.applies(facts)]
 
 
 def test_a_run_without_fault_is_told_nothing():
@@ -40,7 +40,7 @@ def test_a_run_without_fault_is_told_nothing():
     ("changes", "words"),
     [
         ({"notes": 2}, "notes on the data first"),
-        ({"images": 12}, "12 test images, so a single image moves its accuracy by 8 points: read its interval"),
+        ({"images": 12}, "The worst class has 12 test images, so its accuracy is noise: read its interval"),
         ({"images": 12, "classes": 100}, "watch the worst tenth"),
         ({"trained": 0.3}, "right 30.0 % of the time: training has not reached every class"),
         ({"trained": 1.0, "worst": 0.1, **PRIOR}, "stands at 10.0 %: the tail is over-fitted"),
@@ -48,9 +48,9 @@ def test_a_run_without_fault_is_told_nothing():
         ({"behind": 0.33, "car": True}, "CAR is in; a class prior did more"),
         ({**PRIOR, **CAR}, "CAR on plain logits beside a loss with the class prior took back"),
         ({**PRIOR, "trained": 0.9, "behind": 0.2}, "a larger tau"),
-        ({**CAR, "classes": 100, "trained": 0.7}, "--car-absent hold --car-alpha 1"),
-        (CAR, "its margin of 0.1: on digits --car-gamma 2"),
-        ({"too_sure": 0.12}, "too sure of itself by 12 points"),
+        ({**CAR, "classes": 100, "trained": 0.7}, "`--car-absent hold --car-alpha 1`"),
+        (CAR, "its margin of 0.1: on digits `--car-gamma 2`"),
+        ({"too_sure": 0.12}, "confidence lies 12 points above the accuracy"),
     ],
     ids=str,
 )
@@ -94,8 +94,11 @@ def test_facts_are_those_of_the_run():
     assert (bare.images, bare.too_sure, bare.loss, bare.car) == (None, None, None, False)
 
 
-def test_what_several_runs_share_is_said_once():
-    runs = [made(name, [100, 90, 50, 10], 0.6, loss="ce") for name in "ab"]
-    (sentence, names) = advice(runs)[-1]
+def test_what_several_runs_share_is_said_once_with_the_number_of_each():
+    runs = [made(name, [100, 90, 50, rare], 0.6, loss="ce") for name, rare in (("a", 10), ("b", 0))]
+    said = [(sentence, names) for sentence, names in advice(runs) if "First the class prior" in sentence]
+    ((sentence, names),) = said
     assert names == ["a", "b"]
-    assert "First the class prior" in sentence
+    assert sentence.startswith("The three rarest classes lie 12 and 13 points below the overall accuracy")
+    assert "lie 12 points below" in advice(runs[:1])[0][0]
+    assert "lie 12 points below" in advice([runs[0], runs[0]])[0][0]
