@@ -16,6 +16,8 @@ EXAMPLES = """\
 examples:
   %(prog)s runs/NAME/model.onnx --data digits
       one file, and evaluation.html beside it
+  %(prog)s runs/NAME --data digits --predictions digits.parquet
+      and a row for each image: its file, its class, the five most probable ones, its loss
   %(prog)s runs/NAME runs/NAME/model.int8.onnx --data digits --gate worst=0.02
       the run and its int8 file; exits with 1 if the worst class lost more than 0.02
 """
@@ -52,6 +54,16 @@ def _add_results(parser: Parser) -> None:
         action=OutputFile,
         help="write the scores here, keys as in summary.json; of several a list",
     )
+    parser.add_argument(
+        "--predictions",
+        metavar="FILE.parquet",
+        action=OutputFile,
+        help="write what each image is taken for, a row an image; of later models FILE-2.parquet and so on "
+        "(default: beside --json, if given)",
+    )
+    parser.add_argument(
+        "--logits", action="store_true", help="with every class's logit, 4 bytes each; car-ext labels needs them"
+    )
     page = parser.add_mutually_exclusive_group()
     page.add_argument(
         "--report",
@@ -76,6 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
     if gate and len(arguments.models) < 2:
         raise InputError("--gate compares with the first model: give two or more.")
 
+    predictions = arguments.predictions or (arguments.json and arguments.json.with_suffix(".predictions.parquet"))
+    if arguments.logits and not predictions:
+        raise InputError("--logits belong to the predictions of each image: add --predictions FILE.parquet.")
+
     from car_ext import text
     from car_ext.datasets import DataOptions
     from car_ext.evaluation.evaluate import evaluate_all
@@ -87,10 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
         options=DataOptions(data_root=arguments.data_root, label_column=arguments.label_column),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
+        keep_logits=arguments.logits,
     )
     summaries = [evaluation.summary for evaluation in evaluations]
     names = text.short_names(arguments.models)
     _print(names, evaluations, arguments.worst)
+    if predictions:
+        _write_predictions(evaluations, predictions)
     if arguments.json:
         write_json(arguments.json, summaries if len(summaries) > 1 else summaries[0])
     if not arguments.no_report:
@@ -106,7 +125,7 @@ def _print(names: Sequence[str], evaluations: Sequence["Evaluation"], worst: int
     summaries = {name: evaluation.summary for name, evaluation in zip(names, evaluations, strict=True)}
     print_evaluations(summaries, title=f"{first['data']}, test images")
     print(first["intervals"]["note"])
-    for summary, findings in evaluations:
+    for summary, findings, _ in evaluations:
         classes, counts = list(summary["class_counts"]), list(summary["class_counts"].values())
         bounds = summary["intervals"]["per_class_accuracy"]
         print_worst(
@@ -118,13 +137,24 @@ def _print(names: Sequence[str], evaluations: Sequence["Evaluation"], worst: int
         )
 
 
+def _write_predictions(evaluations: Sequence["Evaluation"], path: Path) -> None:
+    """A file for each model, whose summary then names it."""
+    from car_ext.metrics.predictions_file import PredictionsFile
+
+    for number, (summary, _, predictions) in enumerate(evaluations, 1):
+        own = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        PredictionsFile(tuple(summary["class_counts"]), {"test": predictions}).write(own)
+        summary["predictions"] = str(own)
+        print(f"predictions of {summary['model']} written to {own}")
+
+
 def _write_report(names: Sequence[str], evaluations: Sequence["Evaluation"], path: Path | None) -> None:
     """To a place of its own choice where none was asked for, which may not be writable: that fails no evaluation."""
     from car_ext import report
 
     runs = [
         report.Run(f"{name} ({summary['format']})", summary, findings)
-        for name, (summary, findings) in zip(names, evaluations, strict=True)
+        for name, (summary, findings, _) in zip(names, evaluations, strict=True)
     ]
     first = Path(evaluations[0].summary["model"])
     out = path or (first if first.is_dir() else first.parent) / "evaluation.html"

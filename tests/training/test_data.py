@@ -78,7 +78,7 @@ def test_a_model_knows_its_classes_in_either_spelling(begun, moved, tmp_path, ow
     content["class_names"] = ["bee", own]
     state.write_text(json.dumps(content))
     data = pets(tmp_path / "other", train=None, classes=(other, "bee"))
-    summary, _ = evaluate(moved.run_dir, str(data), progress=False)
+    summary, *_ = evaluate(moved.run_dir, str(data), progress=False)
     assert set(summary["per_class_accuracy"]) == {NFC, "bee"}
     (moved.run_dir / "summary.json").unlink()
     assert train(moved, progress=False)["overall_accuracy"] == begun[1]["overall_accuracy"]
@@ -97,7 +97,7 @@ def test_a_class_without_test_images_is_not_measured(tmp_path):
     assert note == "1 of 3 classes has no test image in pets, so no score measures it: 'cow'"
     report.write([tmp_path / "run"], tmp_path / "report.html")
     assert "cow" in (tmp_path / "report.html").read_text()
-    scores, _ = evaluate(tmp_path / "run", str(root), progress=False)
+    scores, *_ = evaluate(tmp_path / "run", str(root), progress=False)
     assert scores["per_class_accuracy"]["cow"] is None
     assert scores["data_notes"] == [note]
 
