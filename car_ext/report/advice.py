@@ -169,7 +169,7 @@ RULES = (
         lambda facts: facts.too_sure is not None and facts.too_sure > TOO_SURE,
         lambda facts: (
             "The confidence lies {} points above the accuracy on average (Calibration): before a threshold on it is "
-            "set, fit a temperature on images that are not these."
+            "set, export with `--temperature auto`, which is fitted on held-out images."
         ),
         lambda facts: f"{100 * (facts.too_sure or 0):.0f}",
     ),

@@ -24,13 +24,19 @@ TERMS = (
         "classes at 0 %",
         "The classes of which not one test image is right. Where the worst class is one of them, "
         "this number still tells two models apart.",
-        ("classes at 0 %",),
+        ("classes at 0 %", "classes of which no image is recognised"),
     ),
     Term(
         "worst tenth",
         "Mean accuracy of the tenth of the classes with the lowest accuracies. Steadier than the worst "
         "class, which is a single one.",
         ("worst tenth", "worst 10 %", "worst 5 %", "worst 1 %"),
+    ),
+    Term(
+        "smoothed",
+        "Each class's accuracy drawn towards the overall one by the weight of two images, so that a class of few images "
+        "is less of a matter of chance.",
+        ("smoothed",),
     ),
     Term(
         "worst class",

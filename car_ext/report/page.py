@@ -43,7 +43,7 @@ def render(runs: Sequence[Run]) -> str:
         curves=_curves(runs),
         averages=training.averages(runs),
         calibration=_calibration(runs, found) if found else None,
-        temperatures=[(run.name, f"{value:.3g}") for run in runs if (value := run.summary.get("temperature"))],
+        temperatures=[(run.name, text) for run in runs if (text := calibration.temperature(run))],
         conformal=[table for run in runs if (table := calibration.conformal(run))],
         spectrum=_spectrum(runs, found) if found else None,
         without=[run.name for run in runs if not run.findings],

@@ -11,7 +11,8 @@ import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.metrics.bounds import singular_values
-from car_ext.metrics.counts import ratio, worst_first
+from car_ext.metrics.class_report import ClassReport
+from car_ext.metrics.counts import worst_first
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.summary import R0
 from car_ext.priors import spectral_weights
@@ -144,17 +145,12 @@ class Run:
         return None if self.findings is None else self.findings.confusion.sum(axis=0)
 
     @cached_property
-    def precision(self) -> np.ndarray | None:
-        """Of the images taken for each class the part that is of it, (K,) float64, NaN where none is, if known."""
-        return None if self.findings is None else ratio(np.diag(self.found.confusion), self.found.confusion.sum(axis=1))
-
-    @cached_property
-    def f1(self) -> np.ndarray | None:
-        """Harmonic mean of each class's precision and recall, (K,) float64, NaN where neither is, if known."""
+    def class_report(self) -> ClassReport | None:
+        """Precision, recall and F1 of every class, if known."""
         if self.findings is None:
             return None
-        taken, own = (self.found.confusion.sum(axis=axis) for axis in (1, 0))
-        return ratio(2 * np.diag(self.found.confusion), taken + own)
+        confusion = self.findings.confusion
+        return ClassReport(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
 
     @cached_property
     def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:

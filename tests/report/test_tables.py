@@ -84,3 +84,16 @@ def test_conformal_sets_least_covered_first():
     table = calibration.conformal(made(conformal=sets))
     assert table.rows == [["usual", "50.0", "3.25"], ["common", "95.0", "1.50"]]
     assert "a coverage of 90.0 %; over all test images 90.0 %, 2.00 classes a set" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (None, None),
+        (1.5, "1.5"),
+        ({"all": 1.234}, "1.23"),
+        ({"many": 1.25, "few": 2.0}, "1.25 (many), 2 (few)"),
+    ],
+)
+def test_the_temperature_that_is_built_in(held, said):
+    assert calibration.temperature(made(temperature=held)) == said

@@ -1,5 +1,7 @@
 """How right a run is where it is how sure, and how many classes it has to name to be right."""
 
+from collections.abc import Mapping
+
 from car_ext.report.cells import LONGEST, Table, cut, percent
 from car_ext.report.runs import Run
 from car_ext.text import nfc, printable
@@ -18,6 +20,14 @@ def bins(run: Run) -> Table:
     ]
     columns = ["confidence", "images", "mean confidence, %", "accuracy, %"]
     return Table(f"{run.name}: bins of the confidence", columns, rows)
+
+
+def temperature(run: Run) -> str | None:
+    """What the logits are divided by, one number or one for each group of classes; None where it is not known."""
+    held = run.summary.get("temperature")
+    if not isinstance(held, Mapping):
+        return f"{held:.3g}" if held else None
+    return ", ".join(f"{value:.3g}" if name == "all" else f"{value:.3g} ({name})" for name, value in held.items())
 
 
 def conformal(run: Run) -> Table | None:

@@ -49,10 +49,10 @@ def _accuracies(runs: Sequence[Run]) -> list[Column]:
 def _precision(run: Run, runs: Sequence[Run]) -> list[Column]:
     """How much of what is taken for the class is of it; recall is the accuracy."""
     columns: list[Column] = []
-    if run.precision is not None and run.f1 is not None:
+    if report := run.class_report:
         columns += [
-            (_heading("precision, %", run, runs), _texts(map(percent, run.precision))),
-            (_heading("F1, %", run, runs), _texts(map(percent, run.f1))),
+            (_heading("precision, %", run, runs), _texts(map(percent, report.precision))),
+            (_heading("F1, %", run, runs), _texts(map(percent, report.f1))),
         ]
     margins = (run.summary.get("scores") or {}).get("loma")
     if margins and len(runs) == 1:
