@@ -34,8 +34,8 @@ TERMS = (
     ),
     Term(
         "smoothed",
-        "Each class's accuracy drawn towards the overall one by the weight of two images, so that a class of few images "
-        "is less of a matter of chance.",
+        "Each class's accuracy drawn towards the overall one by the weight of two images, so that a class of few "
+        "images is less of a matter of chance.",
         ("smoothed",),
     ),
     Term(
