@@ -15,7 +15,7 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
     """Writes the report, several runs side by side; differences are to the first of them.
 
     Everything that came from outside (names of classes, runs and files) is escaped, and the page's own policy lets a
-    browser load nothing and run no script but its own two.
+    browser load nothing and run no script but its own.
 
     Args:
         runs: each the folder of a finished run, a `Run`, or a mapping with its fields, of which `name` and
@@ -37,8 +37,7 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
                 f"{run.name!r} and {read[0].name!r} have different classes; give runs over the same data, "
                 "or a report to each."
             )
-    # Bokeh takes half a second to import: only those wait for it whose runs can be drawn.
-    from car_ext.report.page import render
+    from car_ext.report.page import render  # only those wait for the template engine whose runs can be drawn
 
     write_text(out, render(arranged(read)))
 
@@ -61,7 +60,7 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
 
     out, log = _writable(out), Path(log)
     read = Log.read(log)
-    from car_ext.report.monitoring.page import render  # Bokeh, as above
+    from car_ext.report.monitoring.page import render  # as above
 
     write_text(out, render(read, log.name))
 
