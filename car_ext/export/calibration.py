@@ -59,6 +59,8 @@ def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Spli
     data, options = calibration.data or config.data, config.data_options
     if calibration.data_root:
         options = replace(options, data_root=calibration.data_root)
+    if not run.whole:
+        options = replace(options, test_share=0)  # its test images may be gone by now
     # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
     try:
         loaded = datasets.load(
@@ -69,7 +71,7 @@ def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Spli
             f"int8 needs training images of the run: {error}; if they have moved, give --data (and --data-root)."
         ) from error
     if config.holdout:
-        loaded = datasets.hold_out(loaded, config.holdout)
+        loaded = datasets.hold_out(loaded, config.holdout, options)
     if [nfc(name) for name in loaded.class_names] != run.class_names or loaded.channels != run.channels:
         raise InputError(f"{data} does not have the classes of the run; give its training data with --data.")
     return loaded.train

@@ -23,6 +23,8 @@ class Described:
         image_size, stored_size, channels: how images are prepared: shorter side to `stored_size`, then the centre
             `image_size` square.
         train_worst_class_accuracy: fraction, or None if the run was not finished.
+        spent: what it notes of the images that it may not be scored on, see `datasets.spent.described`; None in files
+            of older versions.
         provider: what computes.
         format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
     """
@@ -34,6 +36,7 @@ class Described:
         self.stored_size: int = facts["stored_size"]
         self.channels: int = facts["channels"]
         self.train_worst_class_accuracy: float | None = facts["train_worst_class_accuracy"]
+        self.spent: dict[str, Any] | None = facts.get("spent")
         self.provider = provider
         self.format = format
 

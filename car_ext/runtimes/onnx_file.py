@@ -59,6 +59,7 @@ class OnnxClassifier(Described):
         properties = self.session.get_modelmeta().custom_metadata_map
         with complete_facts(path):
             facts = {key: json.loads(properties[key]) for key in FACTS}
+            facts["spent"] = json.loads(properties.get("spent", "null"))
         super().__init__(facts, self.session.get_providers()[0], _precision(description))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
+from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
@@ -27,11 +28,11 @@ def train(
 ) -> dict[str, Any]:
     """Run the job and return its summary: the metrics of the last epoch and how they came about.
 
-    Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
-    the end, findings.npz (what `car_ext.report` shows besides the scores) and summary.json. With
-    `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
-    where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
-    written before the test images are read.
+    Writes `config.run_dir`: config.yaml, split.csv (which file is in which split), metrics.jsonl (a line an epoch),
+    tensorboard/, the last checkpoint and, at the end, findings.npz (what `car_ext.report` shows besides the scores) and
+    summary.json. With `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without
+    a break, also where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's
+    checkpoint is written before the test images are read.
 
     Args:
         config: the job.
@@ -64,7 +65,7 @@ def _run(
     job: Job, folder: RunFolder, progress: bool, after_epoch: Callable[[dict[str, Any]], None] | None
 ) -> dict[str, Any]:
     config = job.config
-    folder.start(dataclasses.replace(config, resume=False).to_dict())
+    folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
     with (
         threads(job.threads),
