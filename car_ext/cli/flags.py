@@ -8,7 +8,7 @@ from pathlib import Path
 from car_ext.cli.parser import Parser, Words
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
-from car_ext.config.recipe import build_job, recipe_options
+from car_ext.config.recipe import build_job, for_data, recipe_options
 from car_ext.methods import registry
 from car_ext.option import field_value, help_text, kind
 from car_ext.recipes import RECIPES
@@ -61,7 +61,8 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     """The job that the flags of `add_job` describe.
 
-    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`.
+    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`. Where
+    `--data` is not the data set that the recipe names, the recipe does not cut it, see `recipe.for_data`.
     `base: [other, parts/another]` in such a file names files beside it whose options come before its own.
 
     Args:
@@ -73,8 +74,8 @@ def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     """
     given = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
     options = recipe_options(yaml_file.find(arguments.config, recipes, "--config")) if arguments.config else {}
-    options |= {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in given.items()}
-    return build_job(options)
+    values = {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in given.items()}
+    return build_job(for_data(options, values.get("data", options.get("data"))) | values)
 
 
 def names(folder: Path) -> Words:
