@@ -28,7 +28,7 @@ examples:
   %(prog)s train --regularizer car
       the built-in long-tailed digits with CAR, about two seconds; the run is runs/digits-convnet-ce+car-seed0
   %(prog)s compare --data photos/ --model resnet18 --seeds 0 1
-      your own images with and without CAR; photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg
+      your own images with and without CAR; photos/CLASS/*.jpg, of which a fifth is held out as the test set
   %(prog)s sweep --space car_alpha
       how strong CAR should be
   %(prog)s export RUN --formats fp32 int8

@@ -84,6 +84,34 @@ class Config:
         f"training-time augmentation: none or {', '.join(BASES)}, with any of +{', +'.join(MODIFIERS)} behind it; auto "
         "is none for digits, crop-flip up to 96 pixels, rrc above",
     )
+    test_share: float | None = option(
+        None,
+        "data",
+        "share of each class that is set aside as the test images, where the data have none of their own; default: 0.2",
+        low=0,
+        below=1,
+    )
+    val_share: float = option(
+        0.0,
+        "data",
+        "share of each class's training images that is set aside to make choices by, such as the best epoch, where the "
+        "data have no validation images of their own",
+        low=0,
+        below=1,
+    )
+    split_seed: int = option(
+        0,
+        "data",
+        "seed of those choices, not that of the run: runs over seeds are scored on the same images",
+        low=0,
+        high=2**32 - 1,
+    )
+    groups: str | None = option(
+        None,
+        "data",
+        "what keeps images together in one split, such as those of a patient or a part: a column of a .csv file, or a "
+        "regular expression whose first parenthesis in a file's path is the group, such as '(patient[0-9]+)'",
+    )
     holdout: float = option(
         0.0,
         "data",

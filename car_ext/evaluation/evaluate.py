@@ -78,6 +78,8 @@ def evaluate_all(
 ) -> list[Evaluation]:
     """Score models one after another on the same images: the test split of `data`.
 
+    Data that come in one part are scored without the images that any of the models was trained on, or made choices by.
+
     Args:
         model_paths: files written by `car-ext export` (.onnx, .pt, .pt2), or folders of training runs.
         data: as for training, see `datasets.load`; of a list file, the list of the test images will do.
@@ -110,10 +112,13 @@ def evaluate_all(
             raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
     evaluations: list[Evaluation] = []
     held_out = None
+    trained = [_open(path).spent for path in model_paths] if len(model_paths) > 1 else None
     for path in model_paths:
-        model = FinishedRun(path) if Path(path).is_dir() else open_file(path)
+        model = _open(path)
         if held_out is None or held_out.image_size != model.stored_size:
-            held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
+            held_out = datasets.load(
+                data, model.stored_size, splits=("test",), options=options, trained=trained or [model.spent]
+            )
         if held_out.channels != model.channels:
             raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
         size = batch_size or default_batch_size(model.image_size)
@@ -126,6 +131,10 @@ def evaluate_all(
             evaluation.summary["difference"] = differences(evaluations[0].summary, evaluation.summary)
         evaluations.append(evaluation)
     return evaluations
+
+
+def _open(path: str | Path) -> Described:
+    return FinishedRun(path) if Path(path).is_dir() else open_file(path)
 
 
 def default_batch_size(image_size: int) -> int:
