@@ -15,7 +15,7 @@ examples:
   %(prog)s --config cifar10_lt --data-root DIR --seed 1
       a recipe by its name; flags override it
   %(prog)s --config imagenet_lt_vit_s_car --dry-run
-      what it would be: classes, steps, learning rates, parameters, memory; nothing is trained or written
+      what it would be: classes, steps, learning rates, parameters, time, memory; nothing is written
   %(prog)s --config runs/NAME/config.yaml --resume
       go on with a run that was interrupted, to the very same result
 """
@@ -26,7 +26,9 @@ def add_options(parser: Parser) -> None:
     from car_ext.cli.flags import add_job
 
     parser.add_argument(
-        "--dry-run", action="store_true", help="print what the job would be; nothing is trained or written"
+        "--dry-run",
+        action="store_true",
+        help="print what the job would be, with the time and memory of three steps; nothing is written",
     )
     add_job(parser)
 
@@ -38,8 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
     config = job(arguments)
     if arguments.dry_run:
         from car_ext.training.plan import plan
+        from car_ext.training.rehearsal import rehearse
 
-        print(plan(config))
+        print(plan(config), flush=True)
+        print(rehearse(config) or "time and peak    not measured: no data here, or features come first")
         return
 
     from car_ext import report

@@ -1,4 +1,4 @@
-"""Memory: how much is free, and that freed memory is kept."""
+"""Memory: how much is free, how much was used, and that freed memory is kept."""
 
 import contextlib
 import ctypes
@@ -19,6 +19,16 @@ def default_cache_bytes() -> int:
         except (AttributeError, ValueError, OSError):
             available = 4 << 30
     return available // 4
+
+
+def peak_bytes() -> int | None:
+    """The most main memory that this process has held; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if platform.system() == "Darwin" else most * 1024  # bytes there, KiB elsewhere
 
 
 # Options of mallopt(3) by their numbers in malloc.h: value while memory is kept, value after it. The latter is where

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
+from car_ext.training.loader import Batch
 from car_ext.training.network import check_single_image, new_network, replace_head, single_values, sized
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import part_of_update, rate_of_step, updates_per_epoch
@@ -233,11 +235,10 @@ class Job:
 
     def _train_epoch(self, report: Progress) -> list[float]:
         """One pass over the training set; the means of loss, base loss, sigma and accuracy over its images."""
-        config, epoch, mix = self.config, self.epoch, self.mix
-        self.learner.set_epoch(epoch, config.epochs)
+        config, epoch = self.config, self.epoch
         steps = len(self.batches.train)
         updates = updates_per_epoch(steps, config)
-        batches = self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, config.epochs))
+        batches = self.begin_epoch(epoch)
         mixing = torch.Generator().manual_seed(derive("mix", config.seed, epoch))
         # Dropout starts from (seed, epoch), so that resuming needs no generator state. It does so after the
         # loader has begun, which draws a seed of its own.
@@ -245,17 +246,7 @@ class Job:
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
         for step, (batch, partner) in enumerate(batches):
             rate = rate_of_step((epoch - 1) * updates + step // config.accumulate, updates, config)
-            part = part_of_update(step, steps, config)
-            images, targets, *views = self.machine.to_device(*batch)
-            if mix is None:
-                rows.append(self.learner.step(images, targets, rate, part, *views))
-            else:
-                other = None
-                if partner is not None:
-                    other_images, other_targets = self.machine.to_device(*partner)
-                    other = other_images, other_targets
-                mixed = mix(images, targets, mixing, other, epoch, config.epochs)
-                rows.append(self.learner.step(mixed.images, mixed, rate, part, *views))
+            rows.append(self.step(batch, partner, mixing, rate, part_of_update(step, steps, config)))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)
@@ -265,6 +256,26 @@ class Job:
                 rows, looked = [], time.perf_counter()
         self.learner.after_epoch()
         return (seen.sum(axis=0, dtype=np.float64) / len(self.data.train)).tolist()
+
+    def begin_epoch(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
+        """The training batches of an epoch, each with the batch it is mixed with."""
+        mix, epochs = self.mix, self.config.epochs
+        self.learner.set_epoch(epoch, epochs)
+        return self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, epochs))
+
+    def step(
+        self, batch: Batch, partner: Batch | None, mixing: torch.Generator, rate: float, part: tuple[int, int] = (0, 1)
+    ) -> Tensor:
+        """One batch, mixed by numbers from `mixing`; the rest as of `Learner.step`."""
+        images, targets, *views = self.machine.to_device(*batch)
+        if self.mix is None:
+            return self.learner.step(images, targets, rate, part, *views)
+        other = None
+        if partner is not None:
+            other_images, other_targets = self.machine.to_device(*partner)
+            other = other_images, other_targets
+        mixed = self.mix(images, targets, mixing, other, max(self.epoch, 1), self.config.epochs)
+        return self.learner.step(mixed.images, mixed, rate, part, *views)
 
     def _diverged(self, step: int) -> InputError:
         kept = f" (the checkpoint of epoch {self.epoch - 1} is kept)" if self.epoch > 1 else ""
