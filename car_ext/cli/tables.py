@@ -88,6 +88,26 @@ def _print_below_one_another(summaries_by_name: Mapping[str, Mapping], title: Te
     Console().print(accuracies, times)
 
 
+def print_prior(summaries_by_name: Mapping[str, Mapping]) -> None:
+    """Prints the scores of `ClassPrior.scores`, in per cent.
+
+    Args:
+        summaries_by_name: model name to a summary that has them.
+    """
+    first = next(iter(summaries_by_name.values()))["prior"]
+    title = f"with the classes as frequent as in {first['source']}, in %"
+    if first["unmeasured"]:
+        title += f"; {percent(first['unmeasured'])} % of them, which have no test images, left out"
+    table = Table(Column("model", overflow="fold"), box=SIMPLE, title=_text(title))
+    for column in ("accuracy", "macro precision", "macro F1"):
+        table.add_column(column, justify="right")
+    for name, summary in summaries_by_name.items():
+        prior = summary["prior"]
+        scores = (summary["prior_accuracy"], prior["macro_precision"], prior["macro_f1"])
+        table.add_row(_text(name), *map(percent, scores))
+    Console().print(table)
+
+
 def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None:
     """Prints the worst classes and what they are taken for, in per cent.
 
