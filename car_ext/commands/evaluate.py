@@ -20,6 +20,8 @@ EXAMPLES = """\
 examples:
   %(prog)s runs/NAME/model.onnx --data digits
       one file, and evaluation.html beside it
+  %(prog)s runs/NAME --data digits --predictions digits.parquet
+      and a row for each image: its file, its class, the five most probable ones, its loss
   %(prog)s runs/NAME runs/NAME/model.int8.onnx --data digits --gate worst=0.02
       the run and its int8 file; exits with 1 if the worst class lost more than 0.02, and not by chance
   %(prog)s new.onnx --data photos --baseline last.json --gate class=0.05 --require 'worst>=0.6' --junit gate.xml
@@ -56,6 +58,16 @@ def _add_results(parser: Parser) -> None:
         metavar="FILE",
         action=OutputFile,
         help="write the scores here, keys as in summary.json; of several a list",
+    )
+    parser.add_argument(
+        "--predictions",
+        metavar="FILE.parquet",
+        action=OutputFile,
+        help="write what each image is taken for, a row an image; of later models FILE-2.parquet and so on "
+        "(default: beside --json, if given)",
+    )
+    parser.add_argument(
+        "--logits", action="store_true", help="with every class's logit, 4 bytes each; car-ext labels needs them"
     )
     page = parser.add_mutually_exclusive_group()
     page.add_argument(
@@ -112,6 +124,10 @@ def _add_gate(gate: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Scores all, prints and writes it; returns 1 where the gate breaks."""
     gate = _gate(arguments)
+    predictions = arguments.predictions or (arguments.json and arguments.json.with_suffix(".predictions.parquet"))
+    if arguments.logits and not predictions:
+        raise InputError("--logits belong to the predictions of each image: add --predictions FILE.parquet.")
+
     from car_ext import text
     from car_ext.datasets import DataOptions
     from car_ext.evaluation.baseline import read_baseline
@@ -125,11 +141,14 @@ def run(arguments: argparse.Namespace) -> int:
         options=DataOptions(data_root=arguments.data_root, label_column=arguments.label_column),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
+        keep_logits=arguments.logits,
     )
     verdicts = _judge(gate, evaluations, baseline)
     summaries = [evaluation.summary for evaluation in evaluations]
     names = text.short_names(arguments.models)
     _print(names, evaluations, arguments.worst)
+    if predictions:
+        _write_predictions(evaluations, predictions)
     if arguments.json:
         write_json(arguments.json, summaries if len(summaries) > 1 else summaries[0])
     if not arguments.no_report:
@@ -193,6 +212,17 @@ def _print(names: Sequence[str], evaluations: Sequence["Evaluation"], worst: int
             ],
             title=f"worst classes of {summary['model']} (95 % interval)",
         )
+
+
+def _write_predictions(evaluations: Sequence["Evaluation"], path: Path) -> None:
+    """A file for each model, whose summary then names it."""
+    from car_ext.metrics.predictions_file import PredictionsFile
+
+    for number, (summary, _, predictions) in enumerate(evaluations, 1):
+        own = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        PredictionsFile(tuple(summary["class_counts"]), {"test": predictions}).write(own)
+        summary["predictions"] = str(own)
+        print(f"predictions of {summary['model']} written to {own}")
 
 
 def _write_report(names: Sequence[str], evaluations: Sequence["Evaluation"], path: Path | None) -> None:

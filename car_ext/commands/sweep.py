@@ -23,7 +23,7 @@ examples:
 def add_options(parser: Parser) -> None:
     """Adds this command's options."""
     from car_ext.cli.flags import add_job, names
-    from car_ext.metrics.vocabulary import epoch_keys
+    from car_ext.metrics.vocabulary import SMOOTHED, objectives
     from car_ext.recipes import SWEEPS
     from car_ext.studies.space import SEARCHES
 
@@ -41,7 +41,13 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--seeds", action=Number, nargs="+", default=[0, 1, 2], metavar="N", help="of each trial (0 1 2)"
     )
-    parser.add_argument("--score", choices=epoch_keys(), default="worst_class_accuracy", help="(worst_class_accuracy)")
+    parser.add_argument(
+        "--score",
+        choices=objectives(),
+        default=SMOOTHED.key,
+        help="what to search by (%(default)s: the worst tenth of the classes, which tells settings apart whose worst "
+        "classes are all at 0; images of all seeds counted together, of the others the mean)",
+    )
     parser.add_argument(
         "--prune", action=argparse.BooleanOptionalAction, help="stop trials below the median (with tpe)"
     )

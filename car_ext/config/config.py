@@ -176,6 +176,12 @@ class Config:
         None, "run", "folder of the run; default: runs/DATA-MODEL-METHOD-seedN", changes_result=False
     )
     resume: bool = option(False, "run", "go on from the last checkpoint of --out", changes_result=False)
+    logits: bool = option(
+        False,
+        "run",
+        "keep every class's logit of each scored image in predictions.parquet, 4 bytes each; car-ext labels needs them",
+        changes_result=False,
+    )
     device: str = option("auto", "run", "auto, cpu, cuda or cuda:N")
     threads: int | None = option(
         None,

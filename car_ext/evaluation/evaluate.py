@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
 from car_ext.metrics.conformal import Coverage
 from car_ext.metrics.findings import Findings
-from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.metrics.predictions import Predictions
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
@@ -27,11 +27,6 @@ from car_ext.values import distinct
 
 LARGEST_BATCH = 256  # more gain no speed
 BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
-LEVEL = 0.95
-SELECTION_BIAS = (
-    "The worst class is picked on these images, the unluckiest among close ones, and again in every draw, so its "
-    "interval lies too low for the lowest true accuracy."
-)
 
 
 class Evaluation(NamedTuple):
@@ -40,7 +35,7 @@ class Evaluation(NamedTuple):
     Attributes:
         summary: the scores, ready for JSON; see `evaluate_all`.
         findings: what `car_ext.report` shows besides, the confusion counts among it.
-        predictions: of every test image.
+        predictions: of every image.
     """
 
     summary: dict[str, Any]
@@ -55,11 +50,18 @@ def evaluate(
     options: datasets.DataOptions | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    keep_logits: bool = False,
     progress: bool = True,
 ) -> Evaluation:
     """Score one model on the test split of `data`; see `evaluate_all`."""
     (evaluation,) = evaluate_all(
-        [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
+        [model_path],
+        data,
+        options=options,
+        batch_size=batch_size,
+        workers=workers,
+        keep_logits=keep_logits,
+        progress=progress,
     )
     return evaluation
 
@@ -71,6 +73,7 @@ def evaluate_all(
     options: datasets.DataOptions | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    keep_logits: bool = False,
     progress: bool = True,
 ) -> list[Evaluation]:
     """Score models one after another on the same images: the test split of `data`.
@@ -81,18 +84,17 @@ def evaluate_all(
         options: where the data's files are.
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
         workers: threads that decode images ahead, where they do not fit in memory; one a core, up to 8, by default.
+        keep_logits: keep every image's logits in its `Predictions`, 4 bytes a class.
         progress: show a progress bar on a terminal.
 
     Returns:
-        For each model its findings and a summary with the keys of a run's `summary.json` (`metrics.summarize`, and
-        `scores` as of `ScoreStatistics.summary`). Besides, the summary has
+        For each model its findings, its predictions and a summary with the keys of a run's `summary.json`
+        (`metrics.summarize`, `scores` as of `ScoreStatistics.summary` and `intervals` as of `accuracy_intervals`).
+        Besides, the summary has
 
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
-        - test_counts: test images a class;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
-        - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy,
-          that of `worst_class_interval` for worst_class_accuracy, and a note on its bias;
         - conformal, of a model that has sets of classes: `metrics.conformal.Coverage.summary`;
         - difference, for all but the first: `losses.differences` to the first.
 
@@ -115,7 +117,7 @@ def evaluate_all(
             raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
         size = batch_size or default_batch_size(model.image_size)
         try:
-            evaluation = _evaluate(model, held_out, data, size, workers, progress)
+            evaluation = _evaluate(model, held_out, data, size, workers, keep_logits, progress)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         evaluation.summary["model"] = str(path)
@@ -132,7 +134,13 @@ def default_batch_size(image_size: int) -> int:
 
 
 def _evaluate(
-    model: Described, held_out: datasets.LongTailedData, data: str, batch_size: int, workers: int | None, progress: bool
+    model: Described,
+    held_out: datasets.LongTailedData,
+    data: str,
+    batch_size: int,
+    workers: int | None,
+    keep_logits: bool,
+    progress: bool,
 ) -> Evaluation:
     names = model.class_names
     known, split = model.labels(held_out.class_names, f"--data {data}"), held_out.test
@@ -147,38 +155,24 @@ def _evaluate(
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)
         known_batches = ((images, known[labels]) for images, labels in batches)
-        scoring, calls = score(model, known_batches, len(names), bar.update, coverage.update if coverage else None)
+        scoring, calls = score(
+            model, known_batches, len(names), bar.update, keep_logits, coverage.update if coverage else None
+        )
     seconds = [spent for _, spent in calls]
     full = [spent for images, spent in calls if images == batch_size]
     image = centres(split.images, [0], model.image_size)
     summary = {
         **scoring.summary(model.class_counts, names, model.train_worst_class_accuracy),
-        "intervals": _intervals(scoring.confusion, names),
         "format": model.format,
         "data": held_out.name,
         "data_notes": [*held_out.notes, *missing],
         "provider": model.provider,
         "images": len(split),
-        "test_counts": dict(zip(names, scoring.confusion.sum(axis=0).tolist(), strict=True)),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
         **({"conformal": coverage.summary(names)} if coverage else {}),
     }
-    return Evaluation(summary, scoring.findings(split.images), scoring.predictions)
-
-
-def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    correct, images = np.diag(confusion), confusion.sum(axis=0)
-    pairs = zip(*wilson_interval(correct, images, LEVEL), strict=True)
-    overall = wilson_interval(correct.sum(), images.sum(), LEVEL)
-    return {
-        "level": LEVEL,
-        "overall_accuracy": [float(bound) for bound in overall],
-        "per_class_accuracy": {
-            name: None if np.isnan(low) else [float(low), float(high)]
-            for name, (low, high) in zip(names, pairs, strict=True)
-        },
-        "worst_class_accuracy": list(worst_class_interval(confusion, LEVEL) or ()) or None,
-        "note": SELECTION_BIAS,
-    }
+    return Evaluation(
+        summary, scoring.findings(split.images, split.files), replace(scoring.predictions, files=split.files)
+    )

@@ -19,8 +19,8 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
 
     Args:
         runs: each the folder of a finished run, a `Run`, or a mapping with its fields, of which `name` and
-            `summary` are needed; what is not given is left out. A `car_ext.evaluation.evaluate.Evaluation` fits:
-            `Run("onnxruntime", *evaluation)`.
+            `summary` are needed; what is not given is left out. Of a `car_ext.evaluation.evaluate.Evaluation`:
+            `Run("onnxruntime", evaluation.summary, evaluation.findings)`.
         out: the file to write, replaced if it exists.
 
     Raises:

@@ -11,17 +11,20 @@ import yaml
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.metrics.findings import Findings
+from car_ext.metrics.predictions_file import PredictionsFile
 
 
 class RunFolder:
-    """`config.yaml` (resolved), `metrics.jsonl` (a line an epoch), `summary.json` and `findings.npz` of a run.
+    """`config.yaml` (resolved), `metrics.jsonl` (a line an epoch), `summary.json` and what lies beside it.
 
-    Checkpoints and TensorBoard events lie beside them. Files are replaced whole, never left half written.
+    That is `findings.npz`, for a report, and `predictions.parquet`, a row an image. Checkpoints and TensorBoard events
+    lie beside them. Files are replaced whole, never left half written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tensorboard = path / "tensorboard"
+        self.predictions = path / "predictions.parquet"
         self.config_file, self._metrics, self._summary, self._findings = (
             path / name for name in ("config.yaml", "metrics.jsonl", "summary.json", "findings.npz")
         )
@@ -80,3 +83,6 @@ class RunFolder:
 
     def write_findings(self, findings: Findings) -> None:
         findings.save(self._findings)
+
+    def write_predictions(self, predictions: PredictionsFile) -> None:
+        predictions.write(self.predictions)

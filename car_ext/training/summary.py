@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,20 @@ import torchvision
 from car_ext.methods.regularizers.full_confusion import FullConfusion
 from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
+from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.metrics.scoring import Scoring
 from car_ext.training.job import Job
 
 
-def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
-    """The summary of a job, ready for JSON, and its findings, of the model as it is."""
+def summarize(job: Job) -> tuple[dict[str, Any], Findings, PredictionsFile]:
+    """The summary of a job, ready for JSON, its findings and its predictions, of the model as it is."""
     config, device, amp = job.config, job.machine.device, job.machine.amp
     train_confusion, moving_average = _of_training(job)
-    scoring = Scoring(job.data.num_classes)
+    scoring = Scoring(job.data.num_classes, config.logits)
     for logits, targets in job.test_logits():
         scoring.update(logits.float().cpu().numpy(), targets.numpy())
-    return {
+    predictions = {"test": replace(scoring.predictions, files=job.data.test.files)}
+    summary = {
         **scoring.summary(job.data.class_counts, job.data.class_names, train_confusion=train_confusion),
         "moving_average": moving_average,
         "method": config.method,
@@ -49,7 +52,9 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings]:
             "cpu": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
         },
-    }, scoring.findings(job.data.test.images)
+    }
+    findings = scoring.findings(job.data.test.images, job.data.test.files)
+    return summary, findings, PredictionsFile(job.data.class_names, predictions)
 
 
 def _of_training(job: Job) -> tuple[np.ndarray, dict[str, float | None] | None]:

@@ -28,7 +28,8 @@ def train(
     """Run the job and return its summary: the metrics of the last epoch and how they came about.
 
     Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
-    the end, findings.npz (what `car_ext.report` shows besides the scores) and summary.json. With
+    the end, findings.npz (what `car_ext.report` shows besides the scores), predictions.parquet (what each image is
+    taken for) and summary.json. With
     `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
     where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
     written before the test images are read.
@@ -84,8 +85,9 @@ def _run(
             report.epoch(row)
             if after_epoch:
                 after_epoch(row)
-        summary, findings = summarize(job)
+        summary, findings, predictions = summarize(job)
     folder.write_findings(findings)
+    folder.write_predictions(predictions)
     folder.write_summary(summary)
     return summary
 

@@ -23,6 +23,7 @@ from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.run.folder import RunFolder
 from car_ext.training import loader
 from car_ext.training.train import train
@@ -240,6 +241,7 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
 
     models = [out, tmp_path / "model.pt2", tmp_path / "la.pt2"]
     arguments = (*models, "--data", "digits", "--json", tmp_path / "s.json", "--batch-size", "100", "--no-report")
+    arguments = (*arguments, "--logits")
     assert script("evaluate.py", *arguments, "--gate", "class=1") == 0
     assert script("evaluate.py", *arguments[1:], "--gate", "class=0", "--gate-test", "none") == 1
     told = capsys.readouterr().err
@@ -249,6 +251,13 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
     assert fallen
     assert all(f"{name!r} by 0." in told for name in fallen)
     assert same["batch_size"] == 100
+    for number, summary in (("", same), ("-2", other)):
+        assert summary["predictions"] == str(tmp_path / f"s.predictions{number}.parquet")
+        names, splits = PredictionsFile.read(Path(summary["predictions"]))
+        (predictions,) = splits.values()
+        assert predictions.correct.mean() == summary["overall_accuracy"]
+        assert (predictions.logits.argmax(axis=1) == predictions.predicted).all()
+        assert [*summary["class_counts"]] == [*names]
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +304,7 @@ def test_a_place_that_takes_no_report_fails_no_evaluation(both, script, capsys):
         ("evaluate.py", [str(SCRIPTS), "--data", "digits"], "holds no checkpoint"),
         ("evaluate.py", ["MODEL", "--data", "digit"], "did you mean 'digits'"),
         ("evaluate.py", ["MODEL", "MODEL", "--data", "digits"], "each once"),
+        ("evaluate.py", ["MODEL", "--data", "digits", "--logits"], "add --predictions FILE.parquet"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--json", "no/such/s.json"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--report", "no/such/r.html"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--gate", "worst=0"], "give two or more"),

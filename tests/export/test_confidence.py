@@ -87,7 +87,8 @@ def test_sets_are_in_the_file_and_are_scored_and_printed(run, tmp_path, capsys):
     paths = export_run(run, ["fp32", "torchscript"], tmp_path, confidence=Confidence("auto", 0.25))
     told = capsys.readouterr().err
     assert "classes have fewer held-out images than sets of --conformal 0.25 need" in told
-    assert f"(all), fitted on {len(held_out(FinishedRun(run), None, None, None))} held-out images: their negative log-likelihood goes from" in told
+    images = len(held_out(FinishedRun(run), None, None, None))
+    assert f"(all), fitted on {images} held-out images: their negative log-likelihood goes from" in told
     found = [evaluate(path, "digits", progress=False).summary["conformal"] for path in paths.values()]
     assert found[0]["alpha"] == 0.25
     assert found[0]["coverage"] == pytest.approx(found[1]["coverage"], abs=1e-3)

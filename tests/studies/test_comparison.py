@@ -46,17 +46,19 @@ def test_table_by_hand():
     scores = dict.fromkeys(
         ("overall_accuracy", "balanced_accuracy", "rarest_three_accuracy", "many", "medium", "worst_class_ratio"), 0.5
     )
-    results = {"ce": [{**scores, "worst_class_accuracy": w, "worst_10pct": w, "few": None} for w in (0.1, 0.3)]}
+    scores |= {"classes_at_zero": 3, "few": None}
+    results = {"ce": [{**scores, "worst_class_accuracy": w, "worst_10pct": w} for w in (0.1, 0.3)]}
     (row,) = table(results)
     assert row["worst_class_accuracy"] == pytest.approx(0.2)
     assert row["worst_class_accuracy_std"] == pytest.approx(0.02**0.5)
     assert row["few"] is None
-    assert "| ce | 2 | 50.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
+    assert markdown([row]).startswith("| method | n | classes at 0 % | worst class | overall |")
+    assert "| ce | 2 | 3.0 ± 0.0 | 20.0 ± 14.1 | 50.0 ± 0.0 |" in markdown([row])
     assert "best epoch" not in markdown([row])
     assert "worst 10 %" not in markdown([row]), "of ten classes the worst tenth is the worst class"
     more = {"worst_10pct": 0.35, "best_overall_accuracy": 0.6}
     (row,) = table({"ce": [summary | more for summary in results["ce"]]})
-    assert "| 20.0 ± 14.1 | 35.0 ± 0.0 |" in markdown([row])
+    assert "| 35.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
     assert markdown([row]).splitlines()[0].endswith("best epoch |")
     assert markdown([row]).endswith("| - | 60.0 ± 0.0 |\n")
 
