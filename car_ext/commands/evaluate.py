@@ -129,10 +129,11 @@ def _add_gate(gate: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Scores all, prints and writes it; returns 1 where the gate breaks."""
+    gate = _gate(arguments)
     predictions = arguments.predictions or (arguments.json and arguments.json.with_suffix(".predictions.parquet"))
     if arguments.logits and not predictions:
         raise InputError("--logits belong to the predictions of each image: add --predictions FILE.parquet.")
-    gate = _gate(arguments)
+
     from car_ext import text
     from car_ext.datasets import DataOptions
     from car_ext.evaluation.baseline import read_baseline

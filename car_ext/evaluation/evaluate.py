@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
     Attributes:
         summary: the scores, ready for JSON; see `evaluate_all`.
         findings: what `car_ext.report` shows besides, the confusion counts among it.
-        predictions: of every test image.
+        predictions: of every image.
     """
 
     summary: dict[str, Any]
@@ -100,7 +100,6 @@ def evaluate_all(
         Besides, the summary has
 
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
-        - test_counts: test images a class;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - conformal, of a model that has sets of classes: `metrics.conformal.Coverage.summary`;
@@ -187,7 +186,6 @@ def _evaluate(
         "data_notes": [*held_out.notes, *missing],
         "provider": model.provider,
         "images": len(split),
-        "test_counts": dict(zip(names, scoring.confusion.sum(axis=0).tolist(), strict=True)),
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},

@@ -30,7 +30,7 @@ class Outcome:
     @classmethod
     def of(cls, summary: Mapping[str, Any], predictions: Predictions) -> "Outcome":
         """Of an evaluation."""
-        return cls(summary, predictions.targets, predictions.correct)
+        return cls(summary, predictions.targets, predictions.correct, predictions.files)
 
     @property
     def class_names(self) -> list[str]:
@@ -50,7 +50,7 @@ class Outcome:
     def right(self) -> dict[str, int]:
         """Those of them that were right."""
         accuracies = {nfc(name): value for name, value in self.summary["per_class_accuracy"].items()}
-        return {name: round((accuracies[name] or 0.0) * images) for name, images in self.images.items()}
+        return {name: round((accuracies.get(name) or 0.0) * images) for name, images in self.images.items()}
 
 
 def compared(first: Outcome, later: Outcome) -> tuple[list[str], Paired | Unpaired]:
@@ -78,7 +78,7 @@ def _order(first: Outcome, later: Outcome) -> np.ndarray | None:
     if first.targets is None or later.targets is None or len(first.targets) != len(later.targets):
         return None
     order = np.arange(len(later.targets))
-    if first.files and later.files:
+    if first.files and later.files and first.files != later.files:
         known = {file: position for position, file in enumerate(first.files)}
         if known.keys() != set(later.files) or len(known) != len(later.files):
             return None

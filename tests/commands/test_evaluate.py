@@ -48,7 +48,8 @@ def test_a_pipeline_reads_the_verdict(models, evaluate, monkeypatch, tmp_path, c
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"gate: {new}: worst class accuracy fell by 0.1429, more than 0.02 (p = ")
     summary = json.loads(found.read_text())
-    assert (summary["verdict"]["passed"], summary["baseline"]) == (False, str(old))
+    assert (summary["verdict"]["passed"], summary["verdict"]["test"]) == (False, "paired")
+    assert summary["baseline"] == str(old)
     assert summary["difference"]["worst_class_accuracy"] == pytest.approx(-0.1429, abs=1e-4)
     assert [(check["check"], check["passed"]) for check in summary["gate"]] == [
         ("class:1 >= 0.5", True),

@@ -110,6 +110,8 @@ def test_images_are_paired_by_name_whatever_their_order():
     lost = outcome(right[::-1], right[::-1], [False] * 100, files=later.files)
     (check,) = Gate(falls={"class:eel": 0.0}).judge(lost, first).checks
     assert check.p_value == pytest.approx(0.5**34)
+    twice = [outcome(right, right, right, files=("listed twice",) * 300) for _ in range(2)]
+    assert Gate(falls={"class": 0.0}).judge(*twice).test == "paired"
     other = outcome(right, right, right, files=(*files[:-1], "another"))
     assert Gate(falls={"class": 0.0}).judge(other, first).test == "unpaired"
 
@@ -117,10 +119,7 @@ def test_images_are_paired_by_name_whatever_their_order():
 def test_many_classes_are_counted():
     names = [f"c{label}" for label in range(15)]
     before, after = (
-        Outcome(
-            summarize(np.diag([n] * 15) + (10 - n) * np.roll(np.eye(15, dtype=int), 1, 0), [9] * 15, names)
-            | {"test_counts": dict.fromkeys(names, 10)}
-        )
+        Outcome(summarize(np.diag([n] * 15) + (10 - n) * np.roll(np.eye(15, dtype=int), 1, 0), [9] * 15, names))
         for n in (9, 4)
     )
     (sentence,) = points({"class": 0.0}, before, after)

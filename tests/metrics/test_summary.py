@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
 from car_ext.errors import InputError
-from car_ext.evaluation.gate import broken
+from car_ext.evaluation.gate import Gate
+from car_ext.evaluation.outcome import Outcome
 from car_ext.metrics.counts import class_accuracies, confusion_counts, worst_accuracy, worst_first
 from car_ext.metrics.summary import group_accuracies, summarize, worst_confusions
 from car_ext.report import Run
@@ -152,9 +153,9 @@ def test_ties_for_the_worst_class_go_to_the_rarest_and_then_by_name():
     assert [entry["class"] for entry in worst_confusions(confusion, names, counts)] == ["b", "c", "a", "d"]
     run = Run("ce", summary | {"scores": {}})
     assert run.worst_name == "b"
-    fell = {"worst_class_accuracy": -0.1, "per_class_accuracy": dict.fromkeys("dcba", -0.1)}
-    (sentence,) = broken({"worst": 0.0}, fell, summary["class_counts"])
-    assert re.findall("'(.)' by", sentence) == ["b", "c", "a", "d"]
+    before = summary | {"worst_class_accuracy": 1.0, "per_class_accuracy": dict.fromkeys("dcba", 1.0)}
+    (check,) = Gate(falls={"worst": 0.0}, test="none").judge(Outcome(summary), Outcome(before)).checks
+    assert re.findall("'(.)' by", check.sentence) == ["b", "c", "a", "d"]
 
 
 def test_rarest_three_prefers_the_higher_label_among_equals():
