@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from car_ext.errors import InputError
 from car_ext.files import write_text
 from car_ext.report.runs import Run, arranged
 
-__all__ = ["Run", "write", "write_monitoring"]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from car_ext.metrics.label_issues import LabelIssues
+
+__all__ = ["Run", "write", "write_label_issues", "write_monitoring"]
 
 
 def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path) -> None:
@@ -63,6 +68,24 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
     from car_ext.report.monitoring.page import render  # as above
 
     write_text(out, render(read, log.name))
+
+
+def write_label_issues(issues: "LabelIssues", images: Mapping[str, "np.ndarray"], source: str, out: str | Path) -> None:
+    """Writes the page of labels that are likely wrong, with the same policy as `write`.
+
+    Args:
+        issues: what was found.
+        images: name to pixels, uint8 (H, W, C), of those whose pictures are known.
+        source: what the labels were judged by, for the title.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: an `out` whose folder does not exist.
+    """
+    out = _writable(out)
+    from car_ext.report.label_issues import render  # Bokeh, as above
+
+    write_text(out, render(issues, images, source))
 
 
 def _writable(out: str | Path) -> Path:

@@ -32,7 +32,7 @@ def pictures(run: Run) -> list[Picture]:
         true, predicted = (run.class_names[example[key]] for key in ("true", "predicted"))
         shown.append(
             Picture(
-                _png(pixels),
+                png(pixels),
                 f"test image {file or example['image']}: {true}, taken for {predicted}",
                 f"{true} \N{RIGHTWARDS ARROW} {predicted}",
                 f"{100 * example['confidence']:.0f} %",
@@ -52,7 +52,7 @@ def _parted(file: str) -> tuple[str, str, str]:
     return file[:start], file[start:-end], file[-end:]
 
 
-def _png(pixels: np.ndarray) -> str:
+def png(pixels: np.ndarray) -> str:
     content = io.BytesIO()
     Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(content, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

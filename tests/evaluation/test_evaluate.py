@@ -241,10 +241,11 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
 
     models = [out, tmp_path / "model.pt2", tmp_path / "la.pt2"]
     arguments = (*models, "--data", "digits", "--json", tmp_path / "s.json", "--batch-size", "100", "--no-report")
-    arguments = (*arguments, "--logits")
+    arguments = (*arguments, "--logits", "--test-prior", "uniform")
     assert script("evaluate.py", *arguments, "--gate", "class=1") == 0
     assert script("evaluate.py", *arguments[1:], "--gate", "class=0") == 1
-    told = capsys.readouterr().err
+    out, told = capsys.readouterr()
+    assert "with the classes as frequent as in uniform" in out
     assert told.startswith(f"gate: {tmp_path / 'la.pt2'}: the accuracy of a class fell by 0.")
     same, other = json.loads((tmp_path / "s.json").read_text())
     fallen = [name for name, change in other["difference"]["per_class_accuracy"].items() if change < 0]
@@ -252,6 +253,7 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
     assert all(f"{name!r} by 0." in told for name in fallen)
     assert same["batch_size"] == 100
     for number, summary in (("", same), ("-2", other)):
+        assert summary["prior_accuracy"] == pytest.approx(summary["balanced_accuracy"])
         assert summary["predictions"] == str(tmp_path / f"s.predictions{number}.parquet")
         names, splits = PredictionsFile.read(Path(summary["predictions"]))
         (predictions,) = splits.values()
@@ -305,6 +307,7 @@ def test_a_place_that_takes_no_report_fails_no_evaluation(both, script, capsys):
         ("evaluate.py", [str(SCRIPTS), "--data", "digits"], "holds no checkpoint"),
         ("evaluate.py", ["MODEL", "--data", "digit"], "did you mean 'digits'"),
         ("evaluate.py", ["MODEL", "MODEL", "--data", "digits"], "each once"),
+        ("evaluate.py", ["MODEL", "--data", "digits", "--test-prior", "no.csv"], "no.csv is no file"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--logits"], "add --predictions FILE.parquet"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--json", "no/such/s.json"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--report", "no/such/r.html"], "its folder does not exist"),

@@ -97,3 +97,12 @@ def test_conformal_sets_least_covered_first():
 )
 def test_the_temperature_that_is_built_in(held, said):
     assert calibration.temperature(made(temperature=held)) == said
+
+
+def test_scores_at_another_prior():
+    assert scores.priors([made()]) is None
+    prior = {"source": HOSTILE[5], "unmeasured": 0.25, "macro_precision": 0.5, "macro_f1": None}
+    table = scores.priors([made(), made("b", prior_accuracy=0.625, prior=prior)])
+    ((name, source, *numbers),) = table.rows
+    assert (name, numbers) == ("b", ["62.5", "50.0", "-", "25.0"])
+    assert "back\N{REPLACEMENT CHARACTER}wards" in source
