@@ -68,13 +68,13 @@ def test_the_gate_says_what_failed(passed):
     assert gate.verdict(made()) is None
     checks = [
         {"check": "worst", "value": 0.25, "limit": 0.02, "p_value": 0.5, "passed": passed, "sentence": "It fell."},
-        {"check": "overall", "value": 0.1, "limit": 0.2, "p_value": None, "passed": True, "sentence": ""},
+        {"check": "overall", "value": -0.0, "limit": 0.2, "p_value": None, "passed": True, "sentence": ""},
     ]
     verdict = gate.verdict(made(gate=checks))
     assert (verdict.passed, verdict.sentences) == (passed, ["It fell."])
     (name, said, *numbers), second = verdict.table.rows
     assert (name, said.text, numbers) == ("worst", "passed" if passed else "failed", ["0.25", "0.02", "0.5"])
-    assert second[4] == "-"
+    assert second[2:] == ["0", "0.2", "-"]
 
 
 def test_conformal_sets_least_covered_first():
