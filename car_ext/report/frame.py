@@ -81,7 +81,7 @@ def page(template: str, title: str, data: str, sections: Sequence[str], **conten
     return environment.get_template(template).render(
         title=title,
         data=data,
-        sections=[(name, name.capitalize()) for name in (*sections, "terms")],
+        sections=[(name, name.capitalize()) for name in sections],
         version=__version__,
         style=Markup(_own("page.css")),
         script=script,

@@ -38,7 +38,7 @@ def _at_zero(run: Run, first: Run) -> Number:
         str(len(zeros)),
         ", ".join(zeros[:LISTED]) + more,
         against="" if run is first else than,
-        unit=f"of {len(run.worst_first)}",
+        unit=f"of {len(run.worst_first):,}",
     )
 
 
@@ -47,7 +47,7 @@ def _worst_tenth(run: Run, first: Run) -> Number:
     return Number(
         "worst tenth",
         percent(value),
-        f"mean of the worst {run.worst_tenth.sum()} of {len(run.worst_first)} classes",
+        f"mean of the worst {run.worst_tenth.sum():,} of {len(run.worst_first):,} classes",
         _interval(run.mean_interval(run.worst_tenth)),
         _against(run, first, value, _mean(first, first.worst_tenth)),
     )

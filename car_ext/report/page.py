@@ -33,6 +33,7 @@ def render(runs: Sequence[Run]) -> str:
         advice=advice(runs),
         gates=[verdict for run in runs if (verdict := gate.verdict(run))],
         scores=scores.table(runs),
+        priors=scores.priors(runs),
         speeds=scores.speeds(runs),
         accuracies=_accuracies(runs),
         groups=_groups(runs),

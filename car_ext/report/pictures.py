@@ -21,7 +21,7 @@ class Picture(NamedTuple):
     file: tuple[str, str, str] = ("", "", "")  # start, middle and end of its name, the middle for who has the room
 
 
-ENDS = 10, 11  # characters of a file's name that are shown at its start and end
+ENDS = 8, 16  # characters of a file's name that are shown at its start and end
 
 
 def pictures(run: Run) -> list[Picture]:

@@ -276,7 +276,8 @@ def test_a_report_of_all_that_was_scored(both, script, visit, capsys, tmp_path):
     page = visit(out)
     titles = page.locator("h1, h2").all_inner_texts()
     assert titles[0] == "Report: ce (PyTorch) against model.int8.onnx (int8)"
-    assert titles[1:] == ["Scores", "Classes", "Confusions", "Calibration", "Spectrum", "Setup"]  # and no training
+    sections = ["Scores", "Classes", "Confusions", "Calibration", "Spectrum", "Setup", "Terms"]
+    assert titles[1:] == sections  # and no training
     assert page.locator("#confusions img").count() > 8
     speeds = page.locator("table", has=page.locator("caption", has_text="Speed")).inner_text()
     assert "ms a batch, p50, p95" in speeds

@@ -148,7 +148,7 @@ def test_what_other_commands_add_is_shown(tmp_path):
         assert words in page.text, words
     titles = [attributes["title"] for _, attributes in page.tags if attributes.get("class") == "file"]
     assert {"<script>alert(1)</script>", "kind 1/a name that is far too long for its place 0.png"} <= {*titles}
-    assert "kind 1/a n ame that is far too long for its p lace 20.png" in page.text  # start, middle, end
+    assert "kind 1/a name that is far too long for its place 20.png" in page.text  # start, middle, end
 
 
 def test_what_is_missing_is_left_out(tmp_path):

@@ -68,13 +68,13 @@ def test_the_gate_says_what_failed(passed):
     assert gate.verdict(made()) is None
     checks = [
         {"check": "worst", "value": 0.25, "limit": 0.02, "p_value": 0.5, "passed": passed, "sentence": "It fell."},
-        {"check": "overall", "value": 0.1, "limit": 0.2, "p_value": None, "passed": True, "sentence": ""},
+        {"check": "overall", "value": -0.0, "limit": 0.2, "p_value": None, "passed": True, "sentence": ""},
     ]
     verdict = gate.verdict(made(gate=checks))
     assert (verdict.passed, verdict.sentences) == (passed, ["It fell."])
     (name, said, *numbers), second = verdict.table.rows
     assert (name, said.text, numbers) == ("worst", "passed" if passed else "failed", ["0.25", "0.02", "0.5"])
-    assert second[4] == "-"
+    assert second[2:] == ["0", "0.2", "-"]
 
 
 def test_conformal_sets_least_covered_first():
@@ -97,3 +97,12 @@ def test_conformal_sets_least_covered_first():
 )
 def test_the_temperature_that_is_built_in(held, said):
     assert calibration.temperature(made(temperature=held)) == said
+
+
+def test_scores_at_another_prior():
+    assert scores.priors([made()]) is None
+    prior = {"source": HOSTILE[5], "unmeasured": 0.25, "macro_precision": 0.5, "macro_f1": None}
+    table = scores.priors([made(), made("b", prior_accuracy=0.625, prior=prior)])
+    ((name, source, *numbers),) = table.rows
+    assert (name, numbers) == ("b", ["62.5", "50.0", "-", "25.0"])
+    assert "back\N{REPLACEMENT CHARACTER}wards" in source

@@ -40,4 +40,4 @@ def verdict(run: Run) -> Verdict | None:
 
 
 def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "-"
+    return f"{value + 0.0:.4g}" if isinstance(value, int | float) else "-"  # -0.0 + 0.0 is 0.0

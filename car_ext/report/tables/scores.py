@@ -34,6 +34,25 @@ def table(runs: Sequence[Run]) -> Table:
     return Table(caption, columns, rows, frozenset([1]), "rows")
 
 
+def priors(runs: Sequence[Run]) -> Table | None:
+    """Of the runs that were scored as if the classes were of other frequencies; None where none was."""
+    rows = [
+        [
+            run.name,
+            printable(str(prior["source"])),
+            percent(run.summary.get("prior_accuracy")),
+            percent(prior.get("macro_precision")),
+            percent(prior.get("macro_f1")),
+            percent(prior.get("unmeasured")),
+        ]
+        for run in runs
+        if (prior := run.summary.get("prior"))
+    ]
+    columns = ["", "test prior", "accuracy, %", "macro precision, %", "macro F1, %", "images of classes not tested, %"]
+    caption = "Scores where the classes are as frequent as the test prior says, and no easier or harder than here"
+    return Table(caption, columns, rows, frozenset([1]), "columns") if rows else None
+
+
 def speeds(runs: Sequence[Run]) -> Table | None:
     """Of the runs that are evaluations; None where none is."""
     rows = [[run.name, *measured(run.summary)] for run in runs if "latency_ms" in run.summary]
