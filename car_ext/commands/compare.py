@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.studies.table import markdown, table, worst_first
 
     seeds = arguments.seeds
-    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model}"
+    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model_name}"
     methods = read_methods(arguments.methods, METHODS) if arguments.methods else with_and_without(config)
     exported = [] if arguments.methods else [list(methods)[-1]]
     results = compare(config, methods, seeds, out, exported=exported)
