@@ -8,7 +8,7 @@ from pathlib import Path
 from car_ext.cli.parser import Parser, Words
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
-from car_ext.config.recipe import build_job, recipe_options
+from car_ext.config.recipe import build_job, for_data, recipe_options
 from car_ext.datasets.notes import tell
 from car_ext.methods import registry
 from car_ext.option import field_value, help_text, kind
@@ -70,7 +70,8 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     """The job that the flags of `add_job` describe.
 
-    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`.
+    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`. Where
+    `--data` is not the data set that the recipe names, the recipe does not cut it, see `recipe.for_data`.
     `base: [other, parts/another]` in such a file names files beside it whose options come before its own. Without
     `--config` pretrained weights bring the options of the recipe `finetune`, which is told.
 
@@ -88,7 +89,7 @@ def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
         name, recipes = FINETUNE, RECIPES
         tell(f"--pretrained: options that are not given are those of --config {name}")
     options = recipe_options(yaml_file.find(name, recipes, "--config")) if name else {}
-    return build_job(options | given)
+    return build_job(for_data(options, given.get("data", options.get("data"))) | given)
 
 
 def names(folder: Path) -> Words:

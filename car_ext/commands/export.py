@@ -10,6 +10,8 @@ examples:
       model.onnx and model.int8.onnx in the run's folder
   %(prog)s runs/NAME --format pt2 --out model.pt2 --logit-adjust 1
       an ExportedProgram, its head corrected for the class frequencies
+  %(prog)s runs/NAME --temperature auto --conformal 0.1 --held-out photos_val/
+      probabilities that are as often right as they say, and sets that hold the true class nine times in ten
 """
 
 
@@ -40,6 +42,7 @@ def add_options(parser: Parser) -> None:
         metavar="TAU",
         help="class vectors divided by their norm to the power of TAU",
     )
+    _add_confidence(parser.add_argument_group("confidence, which changes no prediction"))
 
 
 def _add_calibration(int8: argparse._ArgumentGroup) -> None:
@@ -55,13 +58,37 @@ def _add_calibration(int8: argparse._ArgumentGroup) -> None:
         "--calibration-images", action=Number, low=1, default=Calibration.images, metavar="N", help="(%(default)s)"
     )
     int8.add_argument("--seed", action=Number, default=Calibration.seed, metavar="N", help="of the draw (%(default)s)")
-    int8.add_argument("--data", metavar="PATH", help="where the run's training data lie now (default: as then)")
+    int8.add_argument(
+        "--data", metavar="PATH", help="where the run's data lie now, for the confidence too (default: as then)"
+    )
     int8.add_argument("--data-root", metavar="DIR", help="and the files of a benchmark or list")
+
+
+def _add_confidence(confidence: argparse._ArgumentGroup) -> None:
+    confidence.add_argument(
+        "--temperature",
+        metavar="T",
+        help="what logits are divided by, so that a probability is as often right as it says: auto fits it on held-out "
+        "images, groups one for many-, medium- and few-shot classes each, by the class that is predicted; or a number",
+    )
+    confidence.add_argument(
+        "--conformal",
+        action=Number,
+        kind=float,
+        metavar="ALPHA",
+        help="sets of classes that miss the true one at most this often, in every class; predict.py prints them",
+    )
+    confidence.add_argument(
+        "--held-out",
+        metavar="DATA",
+        help="labelled images to fit these on, a folder of class folders or as in training; never training or test "
+        "images (default: the run's validation images, or those of its --holdout)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the files and says what they are."""
-    from car_ext.export import FORMATS, Calibration, export_run
+    from car_ext.export import FORMATS, Calibration, Confidence, export_run
 
     written = export_run(
         arguments.run,
@@ -69,6 +96,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         calibration=Calibration(
             arguments.calibration, arguments.calibration_images, arguments.seed, arguments.data, arguments.data_root
+        ),
+        confidence=Confidence(
+            arguments.temperature, arguments.conformal, arguments.held_out, arguments.data, arguments.data_root
         ),
         logit_adjust=arguments.logit_adjust,
         tau_norm=arguments.tau_norm,

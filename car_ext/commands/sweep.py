@@ -11,7 +11,7 @@ Run it again after an interruption and it goes on. Needs Optuna: pip install 'ca
 examples:
   %(prog)s --space car_alpha
       how strong CAR should be on the built-in digits; the file comes with car-ext, or is one of your own
-  %(prog)s --space car_ablation --config cifar10_lt --data cifar10.zip --seeds 0 1 2
+  %(prog)s --space car_ablation --config cifar10_lt --data-root DIR --seeds 0 1 2
       what each part of CAR does
   %(prog)s --space mine.yaml --data photos/ --holdout 0.2 --score balanced_accuracy --trials 50
       choose by images held out from training, not by the test set
@@ -23,7 +23,7 @@ examples:
 def add_options(parser: Parser) -> None:
     """Adds this command's options."""
     from car_ext.cli.flags import add_job, names
-    from car_ext.metrics.vocabulary import epoch_keys
+    from car_ext.metrics.vocabulary import SMOOTHED, objectives
     from car_ext.recipes import SWEEPS
     from car_ext.studies.space import SEARCHES
 
@@ -41,7 +41,13 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--seeds", action=Number, nargs="+", default=[0, 1, 2], metavar="N", help="of each trial (0 1 2)"
     )
-    parser.add_argument("--score", choices=epoch_keys(), default="worst_class_accuracy", help="(worst_class_accuracy)")
+    parser.add_argument(
+        "--score",
+        choices=objectives(),
+        default=SMOOTHED.key,
+        help="what to search by (%(default)s: the worst tenth of the classes, which tells settings apart whose worst "
+        "classes are all at 0; images of all seeds counted together, of the others the mean)",
+    )
     parser.add_argument(
         "--prune", action=argparse.BooleanOptionalAction, help="stop trials below the median (with tpe)"
     )

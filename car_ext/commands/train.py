@@ -11,8 +11,8 @@ examples:
   %(prog)s --regularizer car
       the same with CAR; compare the worst class
   %(prog)s --data photos/ --img-size 64 --model resnet18 --regularizer car --car-absent hold
-      your own images: photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg
-  %(prog)s --config cifar10_lt --data cifar10.zip --seed 1
+      your own images: photos/CLASS/*.jpg, of which a fifth is held out as the test set, or with train/, val/ and test/
+  %(prog)s --config cifar10_lt --data-root DIR --seed 1
       a recipe by its name; flags override it
   %(prog)s --config imagenet_lt_vit_s_car --dry-run
       what it would be: classes, steps, learning rates, parameters, time, memory; nothing is written

@@ -84,6 +84,34 @@ class Config:
         f"training-time augmentation: none or {', '.join(BASES)}, with any of +{', +'.join(MODIFIERS)} behind it; auto "
         "is none for digits, crop-flip up to 96 pixels, rrc above",
     )
+    test_share: float | None = option(
+        None,
+        "data",
+        "share of each class that is set aside as the test images, where the data have none of their own; default: 0.2",
+        low=0,
+        below=1,
+    )
+    val_share: float = option(
+        0.0,
+        "data",
+        "share of each class's training images that is set aside to make choices by, such as the best epoch, where the "
+        "data have no validation images of their own",
+        low=0,
+        below=1,
+    )
+    split_seed: int = option(
+        0,
+        "data",
+        "seed of those choices, not that of the run: runs over seeds are scored on the same images",
+        low=0,
+        high=2**32 - 1,
+    )
+    groups: str | None = option(
+        None,
+        "data",
+        "what keeps images together in one split, such as those of a patient or a part: a column of a .csv file, or a "
+        "regular expression whose first parenthesis in a file's path is the group, such as '(patient[0-9]+)'",
+    )
     holdout: float = option(
         0.0,
         "data",
@@ -245,6 +273,12 @@ class Config:
         None, "run", "folder of the run; default: runs/DATA-MODEL-METHOD-seedN", changes_result=False
     )
     resume: bool = option(False, "run", "go on from the last checkpoint of --out", changes_result=False)
+    logits: bool = option(
+        False,
+        "run",
+        "keep every class's logit of each scored image in predictions.parquet, 4 bytes each; car-ext labels needs them",
+        changes_result=False,
+    )
     device: str = option("auto", "run", "auto, cpu, cuda or cuda:N")
     threads: int | None = option(
         None,

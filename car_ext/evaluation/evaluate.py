@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,25 +13,21 @@ from car_ext import datasets
 from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.reading import centres, read_ahead
 from car_ext.errors import InputError
-from car_ext.evaluation.gate import differences
+from car_ext.evaluation.losses import differences
 from car_ext.evaluation.score import score
 from car_ext.evaluation.speed import milliseconds, single_calls
 from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
+from car_ext.metrics.class_prior import ClassPrior
+from car_ext.metrics.conformal import Coverage
 from car_ext.metrics.findings import Findings
-from car_ext.metrics.intervals import wilson_interval, worst_class_interval
+from car_ext.metrics.predictions import Predictions
 from car_ext.runtimes.described import Described
 from car_ext.runtimes.finished_run import FinishedRun
-from car_ext.text import nfc
 from car_ext.values import distinct
 
 LARGEST_BATCH = 256  # more gain no speed
 BYTES_A_PIXEL = 512  # of activations: two maps of 64 channels in float32, the widest that usual networks hold
-LEVEL = 0.95
-SELECTION_BIAS = (
-    "The worst class is picked on these images, the unluckiest among close ones, and again in every draw, so its "
-    "interval lies too low for the lowest true accuracy."
-)
 
 
 class Evaluation(NamedTuple):
@@ -39,10 +36,12 @@ class Evaluation(NamedTuple):
     Attributes:
         summary: the scores, ready for JSON; see `evaluate_all`.
         findings: what `car_ext.report` shows besides, the confusion counts among it.
+        predictions: of every image.
     """
 
     summary: dict[str, Any]
     findings: Findings
+    predictions: Predictions
 
 
 def evaluate(
@@ -52,11 +51,20 @@ def evaluate(
     options: datasets.DataOptions | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    keep_logits: bool = False,
+    test_prior: str | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score one model on the test split of `data`; see `evaluate_all`."""
     (evaluation,) = evaluate_all(
-        [model_path], data, options=options, batch_size=batch_size, workers=workers, progress=progress
+        [model_path],
+        data,
+        options=options,
+        batch_size=batch_size,
+        workers=workers,
+        keep_logits=keep_logits,
+        test_prior=test_prior,
+        progress=progress,
     )
     return evaluation
 
@@ -68,9 +76,13 @@ def evaluate_all(
     options: datasets.DataOptions | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    keep_logits: bool = False,
+    test_prior: str | None = None,
     progress: bool = True,
 ) -> list[Evaluation]:
     """Score models one after another on the same images: the test split of `data`.
+
+    Data that come in one part are scored without the images that any of the models was trained on, or made choices by.
 
     Args:
         model_paths: files written by `car-ext export` (.onnx, .pt, .pt2), or folders of training runs.
@@ -78,18 +90,21 @@ def evaluate_all(
         options: where the data's files are.
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
         workers: threads that decode images ahead, where they do not fit in memory; one a core, up to 8, by default.
+        keep_logits: keep every image's logits in its `Predictions`, 4 bytes a class.
+        test_prior: how frequent the classes are where the models are used, as of `ClassPrior.read`.
         progress: show a progress bar on a terminal.
 
     Returns:
-        For each model its findings and a summary with the keys of a run's `summary.json` (`metrics.summarize`, and
-        `scores` as of `ScoreStatistics.summary`). Besides, the summary has
+        For each model its findings, its predictions and a summary with the keys of a run's `summary.json`
+        (`metrics.summarize`, `scores` as of `ScoreStatistics.summary` and `intervals` as of `accuracy_intervals`).
+        Besides, the summary has
 
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
-        - intervals: 95 % confidence intervals as [low, high]: Wilson's for overall_accuracy and per_class_accuracy,
-          that of `worst_class_interval` for worst_class_accuracy, and a note on its bias;
-        - difference, for all but the first: `gate.differences` to the first.
+        - conformal, of a model that has sets of classes: `metrics.conformal.Coverage.summary`;
+        - prior_accuracy and prior, with test_prior: `ClassPrior.scores`;
+        - difference, for all but the first: `losses.differences` to the first.
 
         `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.
 
@@ -102,22 +117,32 @@ def evaluate_all(
             raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
     evaluations: list[Evaluation] = []
     held_out = None
+    trained = [_open(path).spent for path in model_paths] if len(model_paths) > 1 else None
     for path in model_paths:
-        model = FinishedRun(path) if Path(path).is_dir() else open_file(path)
+        model = _open(path)
         if held_out is None or held_out.image_size != model.stored_size:
-            held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
+            held_out = datasets.load(
+                data, model.stored_size, splits=("test",), options=options, trained=trained or [model.spent]
+            )
         if held_out.channels != model.channels:
             raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
         size = batch_size or default_batch_size(model.image_size)
+        prior = ClassPrior.read(test_prior, model.class_names, model.class_counts) if test_prior else None
         try:
-            evaluation = _evaluate(model, held_out, data, size, workers, progress)
+            evaluation = _evaluate(model, held_out, data, size, workers, keep_logits, progress)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         evaluation.summary["model"] = str(path)
+        if prior:
+            evaluation.summary.update(prior.scores(evaluation.findings.confusion, model.class_names))
         if evaluations:
             evaluation.summary["difference"] = differences(evaluations[0].summary, evaluation.summary)
         evaluations.append(evaluation)
     return evaluations
+
+
+def _open(path: str | Path) -> Described:
+    return FinishedRun(path) if Path(path).is_dir() else open_file(path)
 
 
 def default_batch_size(image_size: int) -> int:
@@ -127,26 +152,35 @@ def default_batch_size(image_size: int) -> int:
 
 
 def _evaluate(
-    model: Described, held_out: datasets.LongTailedData, data: str, batch_size: int, workers: int | None, progress: bool
+    model: Described,
+    held_out: datasets.LongTailedData,
+    data: str,
+    batch_size: int,
+    workers: int | None,
+    keep_logits: bool,
+    progress: bool,
 ) -> Evaluation:
     names = model.class_names
-    known, split = _labels(names, held_out.class_names, data), held_out.test
+    known, split = model.labels(held_out.class_names, f"--data {data}"), held_out.test
     missing = unmeasured(names, known[split.targets], held_out.name)
     for note in missing:
         tell(note)
+    sets = model.conformal
+    coverage = Coverage(sets["thresholds"], sets["alpha"]) if sets else None
     batch_size = min(batch_size, len(split))
     threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
     model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)
         known_batches = ((images, known[labels]) for images, labels in batches)
-        scoring, calls = score(model, known_batches, len(names), bar.update)
+        scoring, calls = score(
+            model, known_batches, len(names), bar.update, keep_logits, coverage.update if coverage else None
+        )
     seconds = [spent for _, spent in calls]
     full = [spent for images, spent in calls if images == batch_size]
     image = centres(split.images, [0], model.image_size)
     summary = {
         **scoring.summary(model.class_counts, names, model.train_worst_class_accuracy),
-        "intervals": _intervals(scoring.confusion, names),
         "format": model.format,
         "data": held_out.name,
         "data_notes": [*held_out.notes, *missing],
@@ -155,33 +189,8 @@ def _evaluate(
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
+        **({"conformal": coverage.summary(names)} if coverage else {}),
     }
-    return Evaluation(summary, scoring.findings(split.images))
-
-
-def _intervals(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    correct, images = np.diag(confusion), confusion.sum(axis=0)
-    pairs = zip(*wilson_interval(correct, images, LEVEL), strict=True)
-    overall = wilson_interval(correct.sum(), images.sum(), LEVEL)
-    return {
-        "level": LEVEL,
-        "overall_accuracy": [float(bound) for bound in overall],
-        "per_class_accuracy": {
-            name: None if np.isnan(low) else [float(low), float(high)]
-            for name, (low, high) in zip(names, pairs, strict=True)
-        },
-        "worst_class_accuracy": list(worst_class_interval(confusion, LEVEL) or ()) or None,
-        "note": SELECTION_BIAS,
-    }
-
-
-def _labels(model_names: list[str], data_names: tuple[str, ...], data: str) -> np.ndarray:
-    """The model's label of each of the data's classes."""
-    known = {nfc(name): label for label, name in enumerate(model_names)}
-    data_names = tuple(map(nfc, data_names))
-    if unknown := [name for name in data_names if name not in known]:
-        raise InputError(
-            f"--data {data} has the class {unknown[0]!r}, which the model was not trained on "
-            f"(it knows {len(known)} classes, from {model_names[0]!r} to {model_names[-1]!r})."
-        )
-    return np.array([known[name] for name in data_names])
+    return Evaluation(
+        summary, scoring.findings(split.images, split.files), replace(scoring.predictions, files=split.files)
+    )

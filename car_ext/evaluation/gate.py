@@ -1,84 +1,54 @@
-"""What one evaluation lost against another on the same images, and whether that is too much."""
+"""What a model must reach, and what it may lose against another."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
 from car_ext.errors import InputError
-from car_ext.metrics.counts import worst_first
-from car_ext.metrics.vocabulary import scores
-from car_ext.values import convert
-
-EVERY_CLASS = "class"
-NAMED = 10  # classes in a sentence
-ROUNDING = 1e-9  # of differences of fractions
+from car_ext.evaluation.floors import floor
+from car_ext.evaluation.losses import Losses
+from car_ext.evaluation.outcome import Outcome
+from car_ext.evaluation.rules import LEVEL, TESTS
+from car_ext.evaluation.verdict import Verdict
 
 
-def gate_keys() -> dict[str, str]:
-    """Word of a gate to key of a summary."""
-    return {score.gate: score.key for score in scores() if score.gate}
+@dataclass(frozen=True)
+class Gate:
+    """What is asked of a model.
 
+    A fall breaks the gate where it is more than allowed and no chance: the test of it, one-sided, has p of at most
+    `level`. `p_of_fall` tests scores, McNemar's exact test the overall accuracy and that of a class, with Holm's
+    correction where any class may break it. Every line of a gate is tested for itself.
 
-def parse_gate(text: str) -> dict[str, float]:
-    """`worst=0.02,overall=0.005` as {"worst": 0.02, "overall": 0.005}: fractions by which scores may fall.
-
-    Names are those of `gate_keys`, and `class` for the accuracy of any class.
+    Attributes:
+        limits: as of `parse_require`.
+        falls: as of `parse_gate`.
+        test: "paired", or "none" where every fall beyond what is allowed breaks the gate.
+        level: in (0, 1).
 
     Raises:
-        InputError: another name, a name given twice, or a number outside [0, 1].
+        InputError: another test, or a level outside (0, 1).
     """
-    gate: dict[str, float] = {}
-    known = [*gate_keys(), EVERY_CLASS]
-    for word in text.split(","):
-        name, _, value = (part.strip() for part in word.partition("="))
-        if name not in known or name in gate:
-            raise InputError(f"--gate {text}: {name!r} must be one of {', '.join(known)}, each once.")
-        gate[name] = convert(value, float, f"--gate {name}")
-        if not 0 <= gate[name] <= 1:
-            raise InputError(f"--gate {name} is {value}: give a fraction from 0 to 1, such as 0.02.")
-    return gate
 
+    limits: Mapping[str, float] = field(default_factory=dict)
+    falls: Mapping[str, float] = field(default_factory=dict)
+    test: str = TESTS[0]
+    level: float = LEVEL
 
-def differences(first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of a later evaluation less those of the first, with the keys of `metrics.summarize`.
+    def __post_init__(self) -> None:
+        if self.test not in TESTS:
+            raise InputError(f"--gate-test is {self.test!r}: give {' or '.join(TESTS)}.")
+        if not 0 < self.level < 1:
+            raise InputError(f"--gate-level is {self.level}: give a fraction between 0 and 1, such as {LEVEL}.")
 
-    Returns:
-        The scores of `gate_keys` and "per_class_accuracy", class name to difference; None where either is undefined.
-    """
-    per_class = {
-        name: _less(later["per_class_accuracy"].get(name), before)
-        for name, before in first["per_class_accuracy"].items()
-    }
-    return {key: _less(later[key], first[key]) for key in gate_keys().values()} | {"per_class_accuracy": per_class}
+    def judge(self, outcome: Outcome, first: Outcome | None = None) -> Verdict:
+        """What it says of a model; `first` is what falls are counted from.
 
-
-def broken(
-    gate: Mapping[str, float], difference: Mapping[str, Any], class_counts: Mapping[str, int] | None = None
-) -> list[str]:
-    """A sentence for each score of the gate that fell by more than allowed, naming the classes that fell, most first.
-
-    Args:
-        gate: as of `parse_gate`.
-        difference: as of `differences`.
-        class_counts: training images a class, which order classes that fell alike as `worst_first` does.
-    """
-    falls = {name: -change for name, change in difference["per_class_accuracy"].items() if change and change < 0}
-    names, counts = list(falls), [(class_counts or {}).get(name, 0) for name in falls]
-    largest = [names[label] for label in worst_first([-falls[name] for name in names], counts, names)]
-    classes = ", ".join(f"{name!r} by {falls[name]:.4f}" for name in largest[:NAMED])
-    if len(largest) > NAMED:
-        classes += f" and {len(largest) - NAMED} more"
-    sentences = []
-    for name, allowed in gate.items():
-        if name == EVERY_CLASS:
-            fall = max(falls.values(), default=0.0)
-            what = "the accuracy of a class"
-        else:
-            key = gate_keys()[name]
-            fall, what = -(difference[key] or 0.0), key.replace("_", " ")
-        if fall > allowed + ROUNDING:
-            sentences.append(f"{what} fell by {fall:.4f}, more than {allowed:g}; classes that fell: {classes}")
-    return sentences
-
-
-def _less(later: float | None, first: float | None) -> float | None:
-    return None if later is None or first is None else later - first
+        Raises:
+            InputError: a class that the model does not know, or a score that cannot be tested.
+        """
+        checks = [floor(name, limit, outcome.summary) for name, limit in self.limits.items()]
+        if first is None or not self.falls:
+            return Verdict(tuple(checks), None, self.level)
+        losses = Losses(first, outcome, self.test == "none", self.level)
+        checks += [losses.check(name, allowed) for name, allowed in self.falls.items()]
+        return Verdict(tuple(checks), losses.test, self.level)

@@ -27,6 +27,8 @@ def score(
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     num_classes: int,
     done: Callable[[int], object] = lambda images: None,
+    keep_logits: bool = False,
+    also: Callable[[np.ndarray, np.ndarray], object] | None = None,
 ) -> Scored:
     """Run every batch through the model; the counting goes on in another thread meanwhile.
 
@@ -35,11 +37,19 @@ def score(
         batches: of images and int64 labels (N,).
         num_classes: K.
         done: told how many images a call had.
+        keep_logits: as of `Scoring`.
+        also: counts logits and labels too.
 
     Raises:
         InputError: logits that are not finite, or labels outside 0 .. K-1.
     """
-    scored = Scored(Scoring(num_classes), [])
+    scored = Scored(Scoring(num_classes, keep_logits), [])
+
+    def count(logits: np.ndarray, labels: np.ndarray) -> None:
+        scored.scoring.update(logits, labels)
+        if also:
+            also(logits, labels)
+
     with ThreadPoolExecutor(1) as pool:
         counted: Future | None = None
         for images, labels in batches:
@@ -48,7 +58,7 @@ def score(
             scored.calls.append((len(images), time.perf_counter() - start))
             if counted:
                 counted.result()
-            counted = pool.submit(scored.scoring.update, logits, labels)
+            counted = pool.submit(count, logits, labels)
             done(len(images))
         if counted:
             counted.result()

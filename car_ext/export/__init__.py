@@ -3,13 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 from car_ext.export.calibration import Calibration
+from car_ext.export.confidence import Confidence
 from car_ext.export.export import export_run, to_onnx
 from car_ext.export.format import FORMATS, Format, open_file
 
 if TYPE_CHECKING:
     from car_ext.export.translations import onnx_translations
 
-__all__ = ["FORMATS", "Calibration", "Format", "export_run", "onnx_translations", "open_file", "register", "to_onnx"]
+__all__ = [
+    "FORMATS",
+    "Calibration",
+    "Confidence",
+    "Format",
+    "export_run",
+    "onnx_translations",
+    "open_file",
+    "register",
+    "to_onnx",
+]
 
 register = FORMATS.register
 

@@ -1,15 +1,11 @@
 """Training images that a format takes the ranges of activations from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from car_ext import datasets
-from car_ext.config.config import Config
 from car_ext.errors import InputError
-from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.seeds import derive
-from car_ext.text import nfc
 
 
 @dataclass(frozen=True)
@@ -47,29 +43,3 @@ class Calibration:
                 turns[own] = np.arange(len(own))
             order = order[np.argsort(turns, kind="stable")]
         return order[: self.images]
-
-
-def training_images(run: FinishedRun, calibration: Calibration) -> datasets.Split:
-    """The run's training images, none of them decoded yet.
-
-    Raises:
-        InputError: data that cannot be read or have other classes than the run.
-    """
-    config = Config.from_dict(run.config, "the run")
-    data, options = calibration.data or config.data, config.data_options
-    if calibration.data_root:
-        options = replace(options, data_root=calibration.data_root)
-    # Nothing is decoded ahead: a few hundred images of perhaps a million are wanted.
-    try:
-        loaded = datasets.load(
-            data, run.stored_size, config.imbalance_ratio, cache_bytes=0, splits=("train",), options=options
-        )
-    except InputError as error:
-        raise InputError(
-            f"int8 needs training images of the run: {error}; if they have moved, give --data (and --data-root)."
-        ) from error
-    if config.holdout:
-        loaded = datasets.hold_out(loaded, config.holdout)
-    if [nfc(name) for name in loaded.class_names] != run.class_names or loaded.channels != run.channels:
-        raise InputError(f"{data} does not have the classes of the run; give its training data with --data.")
-    return loaded.train

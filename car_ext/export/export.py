@@ -10,6 +10,7 @@ import numpy as np
 from car_ext.datasets import picture
 from car_ext.errors import InputError
 from car_ext.export.calibration import Calibration
+from car_ext.export.confidence import Confidence
 from car_ext.export.format import FORMATS, Format
 from car_ext.files import write_text
 from car_ext.runtimes.described import Described
@@ -32,6 +33,7 @@ def export_run(
     out: str | Path | None = None,
     *,
     calibration: Calibration | None = None,
+    confidence: Confidence | None = None,
     logit_adjust: float | None = None,
     tau_norm: float | None = None,
 ) -> dict[str, Path]:
@@ -57,6 +59,7 @@ def export_run(
         formats: names of formats, as in `car-ext export --help`.
         out: the file to write, or a folder for files named as there; the run's by default.
         calibration: which images int8 takes its ranges from.
+        confidence: temperature and prediction sets; none by default.
         logit_adjust: tau of the post-hoc logit adjustment (`heads.logit_adjusted`) to build in.
         tau_norm: tau of the tau-normalised classifier (`heads.tau_normalized`) to build in.
 
@@ -69,6 +72,8 @@ def export_run(
     known = FORMATS.known()
     paths = _paths(known, Path(run_dir), formats, out)
     run = FinishedRun(run_dir, "cpu", logit_adjust=logit_adjust, tau_norm=tau_norm)
+    if confidence:
+        confidence.apply(run)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=next(iter(paths.values())).parent) as drafts:
         written = {name: Path(drafts, path.name) for name, path in paths.items()}
         for name, draft in written.items():

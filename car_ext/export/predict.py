@@ -1,8 +1,9 @@
 """python predict.py MODEL.onnx PICTURE_OR_FOLDER ...: what an exported car_ext model sees in pictures.
 
 Needs onnxruntime (1.16 or newer), numpy (1.24.2 or newer) and pillow (9.1 or newer), and no other file than the model.
-Prints a line a picture, with the three most probable classes; pictures that cannot be read are named on stderr, and the
-others are still seen.
+Prints a line a picture, with the three most probable classes and, of a model that has them, the set of classes that
+holds the true one as often as the export promised; pictures that cannot be read are named on stderr, and the others are
+still seen.
 """
 
 from __future__ import annotations  # for the Python of an older server
@@ -103,6 +104,18 @@ def probabilities(session, images):
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def prediction_set(row, facts):
+    """The names of the classes that the true one is among, as often as the export promised, most probable first.
+
+    None where the model has no such sets.
+    """
+    if "conformal" not in facts:
+        return None
+    order = np.argsort(-row)
+    inside = 1 - row <= np.array(facts["conformal"]["thresholds"])
+    return [facts["class_names"][k] for place, k in enumerate(order) if inside[k] or place == 0]
+
+
 def main(arguments):
     """Prints what the model sees, and gives the exit code: 2 where that is nothing."""
     if arguments[:1] in (["-h"], ["--help"]):
@@ -121,7 +134,9 @@ def main(arguments):
     for file, pixels in readable(files, facts):
         seen += 1
         (row,) = probabilities(session, pixels[None])
-        print(file, *(f"{facts['class_names'][k]} {100 * row[k]:.1f}%" for k in np.argsort(-row)[:3]), sep="\t")
+        columns = [f"{facts['class_names'][k]} {100 * row[k]:.1f}%" for k in np.argsort(-row)[:3]]
+        names = prediction_set(row, facts)
+        print(file, *columns, *([] if names is None else [f"{{{', '.join(names)}}}"]), sep="\t")
     return 0 if seen else 2
 
 

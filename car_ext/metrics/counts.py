@@ -110,9 +110,24 @@ class Counts:
         return cls(confusion, counts, train_worst_class_accuracy)
 
     @cached_property
+    def right(self) -> np.ndarray:
+        """(K,) recognised test images of each class."""
+        return np.diag(self.confusion)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(K,) test images that are taken for each class."""
+        return self.confusion.sum(axis=1)
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(K,) test images of each class."""
+        return self.confusion.sum(axis=0)
+
+    @cached_property
     def accuracies(self) -> np.ndarray:
         """(K,) of each class; NaN for a class without images."""
-        return class_accuracies(self.confusion)
+        return ratio(self.right, self.images)
 
     @cached_property
     def rising(self) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,23 +30,30 @@ class Findings:
         reliability: of `ScoreStatistics.reliability`.
         examples: (M,) of EXAMPLE, mistakes, most confident first.
         thumbnails: (M, H, W, C) uint8, their images, at most THUMBNAIL pixels high and wide.
+        files: M names of the images; () where they have none.
     """
 
     confusion: np.ndarray
     reliability: Mapping[str, np.ndarray]
     examples: np.ndarray
     thumbnails: np.ndarray
+    files: tuple[str, ...] = ()
 
     @classmethod
     def collect(
-        cls, confusion: np.ndarray, reliability: Mapping[str, np.ndarray], mistakes: Mistakes, images: "Images"
+        cls,
+        confusion: np.ndarray,
+        reliability: Mapping[str, np.ndarray],
+        mistakes: Mistakes,
+        images: "Images",
+        files: Sequence[str] = (),
     ) -> "Findings":
-        """From one pass over a test set: its counts, `ScoreStatistics.reliability`, its mistakes and its images."""
+        """From one pass: its counts, `ScoreStatistics.reliability`, its mistakes, its images and their names."""
         examples = mistakes.worth_showing(confusion)
-        thumbnails = [_thumbnail(images[int(index)]) for index in examples["image"]]
-        return cls(
-            confusion, reliability, examples, np.stack(thumbnails) if thumbnails else np.empty((0, 1, 1, 1), np.uint8)
-        )
+        thumbnails = [thumbnail(images[int(index)]) for index in examples["image"]]
+        pictures = np.stack(thumbnails) if thumbnails else np.empty((0, 1, 1, 1), np.uint8)
+        named = tuple(files[index] for index in examples["image"]) if files else ()
+        return cls(confusion, reliability, examples, pictures, named)
 
     def save(self, path: Path) -> None:
         """Writes a .npz without pickles; of the confusions only those that occur, so K = 10 000 is no matter."""
@@ -59,6 +66,7 @@ class Findings:
             cells=np.stack([predicted, true, self.confusion[predicted, true]]),
             examples=self.examples,
             thumbnails=self.thumbnails,
+            files=np.array(self.files, np.str_),
             **reliability,
         )
         write_bytes(path, content.getvalue())
@@ -76,16 +84,19 @@ class Findings:
                 classes, examples, thumbnails = int(held["classes"]), held["examples"], held["thumbnails"]
                 confusion = np.zeros((classes, classes), np.int64)
                 confusion[predicted, true] = counts
+                files = tuple(held["files"].tolist()) if "files" in held else ()  # 0.1.0 did not keep them
                 reliability = {key: held[f"reliability_{key}"] for key in RELIABILITY}
             labels = np.concatenate([examples["true"], examples["predicted"]])
             if (labels >= classes).any() or (labels < 0).any() or len(thumbnails) != len(examples):
                 raise ValueError("its examples do not fit its classes")
-            return cls(confusion, reliability, examples.astype(EXAMPLE), thumbnails)
+            if len(files) not in (0, len(examples)):
+                raise ValueError("its examples do not fit its files")
+            return cls(confusion, reliability, examples.astype(EXAMPLE), thumbnails, files)
         except (ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is damaged ({error}); train again, or delete it to report without it.") from error
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
+def thumbnail(image: np.ndarray) -> np.ndarray:
     """(H, W, C) uint8, made smaller where it is larger than THUMBNAIL."""
     picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

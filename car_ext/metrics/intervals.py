@@ -1,14 +1,22 @@
 """Confidence intervals: how far the accuracies of a finite test set can be trusted."""
 
+from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from car_ext.errors import InputError
 
+LEVEL = 0.95
+SELECTION_BIAS = (
+    "The worst class is picked on these images, the unluckiest among close ones, and again in every draw, so its "
+    "interval lies too low for the lowest true accuracy."
+)
+
 
 def wilson_interval(
-    correct: np.ndarray | int, total: np.ndarray | int, level: float = 0.95
+    correct: np.ndarray | int, total: np.ndarray | int, level: float = LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
     """Confidence interval of an accuracy, element by element.
 
@@ -42,7 +50,7 @@ def wilson_interval(
 
 
 def worst_class_interval(
-    confusion: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0
+    confusion: np.ndarray, level: float = LEVEL, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
     """Equal-tailed interval of the lowest true accuracy of the classes, a posterior under Jeffreys' prior.
 
@@ -81,6 +89,33 @@ def worst_class_interval(
         np.minimum(worst, random.beta(right + 0.5, total - right + 0.5, draws), out=worst)
     low, high = np.quantile(worst, [(1 - level) / 2, (1 + level) / 2])
     return float(low) if correct.all() else 0.0, float(high) if (correct < images).any() else 1.0
+
+
+def accuracy_intervals(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """95 % intervals of the accuracies of one split as [low, high], ready for JSON: None where undefined.
+
+    Args:
+        confusion: (K, K) counts; row = predicted, column = true.
+        class_names: K names.
+
+    Returns:
+        {"level", "overall_accuracy": Wilson's, "per_class_accuracy": class name to Wilson's, "worst_class_accuracy":
+        `worst_class_interval`, "note": on the bias of the last}.
+    """
+    correct, images = np.diag(confusion), confusion.sum(axis=0)
+    overall = wilson_interval(correct.sum(), images.sum())
+    per_class = zip(*wilson_interval(correct, images), strict=True)
+    return {
+        "level": LEVEL,
+        "overall_accuracy": _bounds(*overall),
+        "per_class_accuracy": {name: _bounds(*pair) for name, pair in zip(class_names, per_class, strict=True)},
+        "worst_class_accuracy": _bounds(*(worst_class_interval(confusion) or (np.nan, np.nan))),
+        "note": SELECTION_BIAS,
+    }
+
+
+def _bounds(low: float | np.ndarray, high: float | np.ndarray) -> list[float] | None:
+    return None if np.isnan(low) else [float(low), float(high)]
 
 
 def _check_level(level: float) -> None:

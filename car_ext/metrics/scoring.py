@@ -7,6 +7,7 @@ import numpy as np
 
 from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
+from car_ext.metrics.intervals import accuracy_intervals
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
 from car_ext.metrics.predictions import Predictions
@@ -32,12 +33,14 @@ class Scoring:
 
     Args:
         num_classes: K.
+        keep_logits: keep those of every image in `predictions`, which takes 4 K bytes an image.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, keep_logits: bool = False) -> None:
         self.confusion = np.zeros((num_classes, num_classes), np.int64)
         self.statistics, self.mistakes = ScoreStatistics(num_classes), Mistakes()
         self._predictions: list[Predictions] = []
+        self._keep_logits = keep_logits
 
     @property
     def predictions(self) -> Predictions:
@@ -57,7 +60,7 @@ class Scoring:
         logits, targets = np.asarray(logits, np.float64), np.asarray(targets)  # once for all four
         self.statistics.update(logits, targets)
         self.mistakes.update(logits, targets)
-        self._predictions.append(Predictions.of(logits, targets))
+        self._predictions.append(Predictions.of(logits, targets, self._keep_logits))
         self.confusion += confusion_counts(logits.argmax(axis=1), targets, len(self.confusion))
 
     def summary(
@@ -67,14 +70,21 @@ class Scoring:
         train_worst_class_accuracy: float | None = None,
         train_confusion: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Every score, ready for JSON: `summarize`'s, and under "scores" `ScoreStatistics.summary`'s.
+        """Every score, ready for JSON.
+
+        `summarize`'s, under "scores" those of `ScoreStatistics.summary`, and under "intervals" those of
+        `accuracy_intervals`.
 
         Raises:
             InputError: as `summarize`.
         """
         summary = summarize(self.confusion, class_counts, class_names, train_worst_class_accuracy, train_confusion)
-        return {**summary, "scores": self.statistics.summary(class_names)}
+        return {
+            **summary,
+            "scores": self.statistics.summary(class_names),
+            "intervals": accuracy_intervals(self.confusion, class_names),
+        }
 
-    def findings(self, images: "Images") -> Findings:
-        """What a report shows besides; `images` are those of the test set, of which mistakes are kept as pictures."""
-        return Findings.collect(self.confusion, self.statistics.reliability(), self.mistakes, images)
+    def findings(self, images: "Images", files: Sequence[str] = ()) -> Findings:
+        """What a report shows besides; of the images that were scored, and of their names, mistakes are kept."""
+        return Findings.collect(self.confusion, self.statistics.reliability(), self.mistakes, images, files)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from car_ext.metrics.bounds import confusion_bounds
-from car_ext.metrics.counts import Counts, by_name, class_accuracies, lowest, number, ratio, worst_first
+from car_ext.metrics.class_report import ClassReport
+from car_ext.metrics.counts import Counts, by_name, lowest, number, ratio, worst_first
 from car_ext.metrics.vocabulary import scores
 from car_ext.priors import PerClass, spectral_weights
 
@@ -20,8 +21,7 @@ def group_accuracies(confusion: np.ndarray, class_counts: PerClass) -> dict[str,
         class_counts: (K,) training images a class.
 
     Returns:
-        {"overall_accuracy", "balanced_accuracy", "worst_class_accuracy", "many", "medium", "few"}: the scores that
-        have an `epoch` key in the vocabulary.
+        The scores that have an `epoch` key in the vocabulary: "overall_accuracy", "worst_class_accuracy" and others.
 
     Raises:
         InputError: bad class_counts, or numbers of classes that disagree.
@@ -41,12 +41,16 @@ def summarize(
 
     A class without a test image has no accuracy and is left out of minima and means. With a_c the accuracies:
 
+    - classes_at_zero: how many classes have a_c = 0.
+    - worst_class_images, worst_class_right: test images of worst_class, and how many of them are recognised.
     - worst_class_ratio: the worst test over the worst training accuracy (they may belong to different classes).
     - worst_class_ratio_same: test over training accuracy of worst_class; None without train_confusion.
     - worst_1pct, worst_5pct, worst_10pct: mean of the worst ceil(K / 100), ceil(5 K / 100), ceil(K / 10) classes.
+    - smoothed_worst_10pct: `smoothed_worst_tenth`.
     - harmonic_mean: of max(a_c, 1e-5). Du and Wu, CVPR 2023; the bound as in Shi et al., ICML 2024.
     - geometric_mean: (prod a_c)^(1 / K), 0 as soon as one class is.
-    - macro_f1: 2 TP / (predicted + true) averaged over the classes that occur on either side.
+    - per_class, macro_precision, macro_recall, macro_f1, weighted_precision, weighted_f1: `ClassReport`. The weighted
+      recall is overall_accuracy.
     - confusion_norm, weighted_confusion_norm, wce: `confusion_bounds` with the weights (m_c + lambda_r0)^(-1/2),
       m_c the training frequencies, not normalised.
 
@@ -70,6 +74,8 @@ def summarize(
     return {
         **{score.key: score.formula(counts) for score in scores() if score.formula},
         "worst_class": None if label is None else class_names[label],
+        "worst_class_images": None if label is None else int(counts.images[label]),
+        "worst_class_right": None if label is None else int(counts.right[label]),
         "worst_class_ratio_same": (
             None if label is None else number(ratio(counts.accuracies[label], train_accuracies[label]))
         ),
@@ -77,7 +83,9 @@ def summarize(
         **confusion_bounds(confusion, spectral_weights(counts.class_counts, R0)),
         "lambda_r0": R0,
         "per_class_accuracy": by_name(counts.accuracies, class_names),
-        "class_counts": {name: int(n) for name, n in zip(class_names, counts.class_counts, strict=True)},
+        "per_class": ClassReport.of(counts).by_name(class_names),
+        "class_counts": dict(zip(class_names, counts.class_counts.tolist(), strict=True)),
+        "test_counts": dict(zip(class_names, counts.images.tolist(), strict=True)),
     }
 
 
@@ -98,22 +106,26 @@ def worst_confusions(
         top: at most how many confusions a class.
 
     Returns:
-        A list of {"class", "class_count", "accuracy", "confused_with": [{"class", "fraction"}, ...]}, the
-        fractions of the class's test images; classes without test images are left out.
+        A list of {"class", "class_count", "images", "right", "accuracy", "precision", "f1", "confused_with": [{"class",
+        "fraction"}, ...]}, the fractions of the class's test images; classes without test images are left out.
 
     Raises:
         InputError: bad class_counts, or numbers of classes that disagree.
     """
-    counts, shown = Counts.of(confusion, class_counts, class_names).class_counts, []
-    accuracies = class_accuracies(confusion)
-    for true in worst_first(accuracies, counts, class_names)[:worst]:
-        column = confusion[:, true] / confusion[:, true].sum()
+    counts, shown = Counts.of(confusion, class_counts, class_names), []
+    report = ClassReport.of(counts)
+    for true in worst_first(counts.accuracies, counts.class_counts, class_names)[:worst]:
+        column = confusion[:, true] / counts.images[true]
         taken_for = [i for i in np.argsort(-column, kind="stable") if i != true and column[i] > 0][:top]
         shown.append(
             {
                 "class": class_names[true],
-                "class_count": int(counts[true]),
-                "accuracy": float(accuracies[true]),
+                "class_count": int(counts.class_counts[true]),
+                "images": int(counts.images[true]),
+                "right": int(counts.right[true]),
+                "accuracy": float(counts.accuracies[true]),
+                "precision": number(report.precision[true]),
+                "f1": number(report.f1[true]),
                 "confused_with": [{"class": class_names[i], "fraction": float(column[i])} for i in taken_for],
             }
         )

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from car_ext.errors import InputError
+from car_ext.metrics.class_report import ClassReport
 from car_ext.metrics.counts import Counts, lowest, mean, number, ratio
+from car_ext.metrics.worst_tenth import smoothed_worst_tenth
 from car_ext.plugins import of_other_packages
+from car_ext.text import percent
 
 LEAST_ACCURACY = 1e-5  # the harmonic mean's; without it one class at 0 would be all it shows
 
@@ -46,9 +49,19 @@ class Score:
             value = (value or {}).get(part)
         return value
 
+    def text(self, mean: float | None, deviation: float | None = None) -> str:
+        """A value for a table, or its mean over runs: as `text.percent`, or a plain number where it is no fraction."""
+        if self.fraction or mean is None:
+            return percent(mean, deviation)
+        return f"{mean:.4g}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+
 
 def _overall(counts: Counts) -> float | None:
-    return number(ratio(np.trace(counts.confusion), counts.confusion.sum()))
+    return number(ratio(counts.right.sum(), counts.images.sum()))
+
+
+def _classes_at_zero(counts: Counts) -> int | None:
+    return int((counts.rising == 0).sum()) if counts.rising.size else None
 
 
 def _worst(counts: Counts) -> float | None:
@@ -79,9 +92,12 @@ def _geometric_mean(counts: Counts) -> float | None:
     return float(np.exp(np.log(counts.rising).mean())) if counts.rising.all() else 0.0
 
 
-def _macro_f1(counts: Counts) -> float | None:
-    confusion = counts.confusion
-    return mean(ratio(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1)))
+def _macro(measure: str) -> Callable[[Counts], float | None]:
+    return lambda counts: ClassReport.of(counts).macro(measure)
+
+
+def _weighted(measure: str) -> Callable[[Counts], float | None]:
+    return lambda counts: ClassReport.of(counts).weighted(measure)
 
 
 def _worst_class_ratio(counts: Counts) -> float | None:
@@ -89,10 +105,37 @@ def _worst_class_ratio(counts: Counts) -> float | None:
     return worst / trained if worst is not None and trained else None
 
 
+AT_ZERO = Score(
+    "classes_at_zero",
+    "classes of which no image is recognised",
+    _classes_at_zero,
+    short="classes at 0 %",
+    compact=True,
+    fraction=False,
+    more_is_better=False,
+    epoch="classes_at_zero",
+)
 WORST = Score(
     "worst_class_accuracy", "worst class", _worst, short="worst class", compact=True, gate="worst", epoch="worst"
 )
+SMOOTHED = Score(
+    "smoothed_worst_10pct",
+    "mean of the worst 10 % of the classes, smoothed (posterior means)",
+    lambda counts: smoothed_worst_tenth(counts.right, counts.images),
+    epoch="smoothed_worst_10pct",
+)
 _scores = [
+    AT_ZERO,
+    Score(
+        "worst_10pct",
+        "mean of the worst 10 % of the classes",
+        _worst_share(10),
+        "worst 10 %",
+        True,
+        gate="worst_10pct",
+        epoch="worst_10pct",
+    ),
+    WORST,
     Score("overall_accuracy", "overall accuracy", _overall, "overall", True, gate="overall", epoch="overall"),
     Score(
         "balanced_accuracy",
@@ -102,10 +145,9 @@ _scores = [
         gate="balanced",
         epoch="balanced",
     ),
-    WORST,
     Score("worst_1pct", "mean of the worst 1 % of the classes", _worst_share(1)),
     Score("worst_5pct", "mean of the worst 5 % of the classes", _worst_share(5)),
-    Score("worst_10pct", "mean of the worst 10 % of the classes", _worst_share(10), "worst 10 %", True),
+    SMOOTHED,
     Score(
         "rarest_three_accuracy", "mean of the three rarest classes", _rarest_three, "rarest three", True, gate="rarest"
     ),
@@ -130,7 +172,11 @@ _scores = [
     Score("few", "mean of few-shot classes (under 20)", _group("few"), "few", True, gate="few", epoch="few"),
     Score("harmonic_mean", "harmonic mean of the classes", _harmonic_mean),
     Score("geometric_mean", "geometric mean of the classes", _geometric_mean),
-    Score("macro_f1", "macro F1", _macro_f1),
+    Score("macro_precision", "macro precision", _macro("precision")),
+    Score("macro_recall", "macro recall", _macro("recall")),
+    Score("macro_f1", "macro F1", _macro("f1")),
+    Score("weighted_precision", "precision, classes weighted by their test images", _weighted("precision")),
+    Score("weighted_f1", "F1, classes weighted by their test images", _weighted("f1")),
     Score("worst_class_ratio", "worst class, test over training", _worst_class_ratio, "worst-class ratio"),
     Score("scores.ece", "expected calibration error", more_is_better=False),
     Score("scores.brier", "Brier score, 0 to 2", fraction=False, more_is_better=False),
@@ -176,9 +222,9 @@ def scores() -> tuple[Score, ...]:
     return tuple(_scores)
 
 
-def epoch_keys() -> dict[str, str]:
-    """The scores of every epoch: key of a summary to key of a line of metrics.jsonl."""
-    return {score.key: f"test_{score.epoch}" for score in scores() if score.epoch}
+def objectives() -> dict[str, Score]:
+    """What settings can be chosen by: the scores of every epoch of which more is better, by their keys."""
+    return {score.key: score for score in scores() if score.epoch and score.more_is_better}
 
 
 def shown(summaries: Iterable[Mapping[str, Any]]) -> list[Score]:

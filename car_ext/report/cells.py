@@ -1,7 +1,7 @@
 """Tables as text: the template only lays them out."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Table(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     text: frozenset[int] = frozenset()  # columns beside the first that hold words
+    terms: Literal["", "rows", "columns"] = ""  # whose headings hold terms of the glossary
 
 
 def percent(value: float | None) -> str:
@@ -31,7 +32,8 @@ def percent(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    """Three decimals, or none where it counts something."""
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def interval(low: float, high: float) -> str:
@@ -42,8 +44,9 @@ def difference(value: float | None, base: float | None, fraction: bool = True) -
     """With its sign, in points where it is a fraction; empty where undefined."""
     if value is None or base is None or np.isnan(value) or np.isnan(base):
         return ""
-    change = f"{100 * (value - base):+.1f}" if fraction else f"{value - base:+.3f}"
-    return change.replace("-", "\N{MINUS SIGN}")
+    change = value - base
+    shown = f"{100 * change:+.1f}" if fraction else f"{change:+.3f}" if isinstance(change, float) else f"{change:+d}"
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 def against(value: float | None, base: float | None, name: str) -> str:

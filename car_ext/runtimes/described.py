@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from car_ext.errors import InputError
 from car_ext.text import nfc
 
 FACTS = ("class_names", "class_counts", "image_size", "stored_size", "channels", "train_worst_class_accuracy")
+OPTIONAL_FACTS = ("conformal", "spent")
 FACTS_FILE = "car_ext.json"  # inside .pt and .pt2 archives
 
 
@@ -23,8 +24,11 @@ class Described:
         image_size, stored_size, channels: how images are prepared: shorter side to `stored_size`, then the centre
             `image_size` square.
         train_worst_class_accuracy: fraction, or None if the run was not finished.
+        spent: what it notes of the images that it may not be scored on, see `datasets.spent.described`; None in files
+            of older versions.
         provider: what computes.
         format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
+        conformal: {"alpha", "thresholds": [K]} of its sets of classes (`metrics.conformal`), or None.
     """
 
     def __init__(self, facts: Mapping[str, Any], provider: str, format: str) -> None:
@@ -34,8 +38,24 @@ class Described:
         self.stored_size: int = facts["stored_size"]
         self.channels: int = facts["channels"]
         self.train_worst_class_accuracy: float | None = facts["train_worst_class_accuracy"]
+        self.conformal: Mapping[str, Any] | None = facts.get("conformal")
+        self.spent: dict[str, Any] | None = facts.get("spent")
         self.provider = provider
         self.format = format
+
+    def labels(self, class_names: Sequence[str], where: str) -> np.ndarray:
+        """The model's label of each of some classes, (K',) int64, by their names in composed form.
+
+        Raises:
+            InputError: a class that the model was not trained on; the message begins with `where`.
+        """
+        known, wanted = {name: label for label, name in enumerate(self.class_names)}, [*map(nfc, class_names)]
+        if unknown := [name for name in wanted if name not in known]:
+            raise InputError(
+                f"{where} has the class {unknown[0]!r}, which the model was not trained on (it knows {len(known)} "
+                f"classes, from {self.class_names[0]!r} to {self.class_names[-1]!r})."
+            )
+        return np.array([known[name] for name in wanted], np.int64)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

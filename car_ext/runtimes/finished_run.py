@@ -1,5 +1,6 @@
 """A training run as one more runtime: its last checkpoint in PyTorch, described as an exported file is."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from car_ext.methods.heads.post_hoc import logit_adjusted, tau_normalized
 from car_ext.run.classifier import load_run
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.described import Described
+from car_ext.runtimes.tempered import Tempered
 
 
 class FinishedRun(Described):
@@ -21,6 +23,7 @@ class FinishedRun(Described):
         classifier: uint8 (N, H, W, C) to float32 logits (N, K), in eval mode.
         facts: what an exported file says of itself, ready for JSON.
         config: the run's configuration.
+        whole: whether its data came in one part, of which it made the splits.
 
     Args:
         run_dir: the folder of a training run; of one that is not finished, the last checkpoint.
@@ -62,13 +65,20 @@ class FinishedRun(Described):
             "train_worst_class_accuracy": summary.get("train_worst_class_accuracy"),
             "input": f"uint8 (batch, {side}, {side}, {channels}), {'RGB' if channels == 3 else 'grey'}: "
             f"shorter side resized to {stored} (Pillow, bicubic), centre {side} x {side} cut out; nothing else",
+            "spent": state.get("spent"),
             "correction": correction,
             "config": self.config,
             "summary": {key: value for key, value in summary.items() if isinstance(value, int | float | str)},
             "car_ext_version": car_ext.__version__,
         }
+        self.whole: bool = (state.get("spent") or {}).get("others") is not None
         self.device = self.classifier.mean.device
         super().__init__(self.facts, f"torch {self.device.type}", "PyTorch")
+
+    def temper(self, temperatures: Sequence[float], said: Mapping[str, Any]) -> None:
+        """Divides the logits by temperatures, see `Tempered`, and notes in the facts what is said of them."""
+        self.classifier.head = Tempered(self.classifier.head, temperatures).to(self.device)
+        self.facts["temperature"] = dict(said)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError, Message
 
 from car_ext.errors import InputError, first_line
-from car_ext.runtimes.described import FACTS, Described, check_file, complete_facts
+from car_ext.runtimes.described import FACTS, OPTIONAL_FACTS, Described, check_file, complete_facts
 
 QUIET = 3  # errors only
 
@@ -59,6 +59,7 @@ class OnnxClassifier(Described):
         properties = self.session.get_modelmeta().custom_metadata_map
         with complete_facts(path):
             facts = {key: json.loads(properties[key]) for key in FACTS}
+            facts |= {key: json.loads(properties[key]) for key in OPTIONAL_FACTS if key in properties}
         super().__init__(facts, self.session.get_providers()[0], _precision(description))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -12,12 +12,14 @@ from car_ext.config.recipe import second_stage
 from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import evaluate
 from car_ext.export import to_onnx
+from car_ext.recipes import METHODS
 from car_ext.run.folder import RunFolder
 from car_ext.run.lock import alone, refuse_many_processes
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
 from car_ext.values import distinct
 
+BASICS = "basics"  # of the files of methods that come with the package
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
 
@@ -35,6 +37,17 @@ def read_methods(name: str, folder: Path) -> Methods:
         if not isinstance(options, dict) or not re.fullmatch(r"[\w.+-]+", str(method)):
             raise InputError(f"{path} holds {method!r}: {options!r}, but must hold lines 'NAME: {{option: value}}'.")
     return content
+
+
+def methods_of(config: Config, name: str | None) -> Methods:
+    """The methods to compare: of the file of this name; else the `BASICS`, or `with_and_without` of a job's own.
+
+    Raises:
+        InputError: as of `read_methods`.
+    """
+    if name is None and (config.loss, config.regularizer) != (Config.loss, Config.regularizer):
+        return with_and_without(config)
+    return read_methods(name or BASICS, METHODS)
 
 
 def with_and_without(config: Config) -> Methods:
@@ -66,8 +79,8 @@ def compare(
         exported: methods whose runs are exported and scored in onnxruntime as well.
 
     Returns:
-        Method name to its summaries, one a seed, and in each the overall accuracy of the best epoch; those in
-        onnxruntime as `METHOD, onnxruntime`.
+        Method name to its summaries, one a seed, and in each the overall accuracy of the best epoch, or of the one that
+        validation images chose; those in onnxruntime as `METHOD, onnxruntime`.
 
     Raises:
         InputError: anything wrong with a job, runs in `out` that belong to another one, or another process at work
@@ -89,12 +102,17 @@ def _compare(
             job = _job(config, methods, name, seed, out)
             job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
             summary = train(job, progress=progress)
-            best = max(row["test_overall"] for row in RunFolder(run_dir).read_metrics())
-            results.setdefault(name, []).append(summary | {BEST.key: best})
+            results.setdefault(name, []).append(summary | {BEST.key: _best(summary, RunFolder(run_dir))})
             if name in exported:
                 scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
                 results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
     return results
+
+
+def _best(summary: Mapping[str, Any], run: RunFolder) -> float:
+    if "kept_epoch" in summary:  # the test images were scored once
+        return summary["overall_accuracy"]
+    return max(row["test_overall"] for row in run.read_metrics())
 
 
 def _job(config: Config, methods: Methods, name: str, seed: int, out: Path) -> Config:

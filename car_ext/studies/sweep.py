@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from car_ext.config.config import Config
+from car_ext.datasets import LongTailedData
+from car_ext.datasets.notes import tell
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
 from car_ext.methods.regularizers.car import CAR
-from car_ext.metrics.vocabulary import epoch_keys
+from car_ext.metrics.vocabulary import SMOOTHED, Score, objectives
+from car_ext.metrics.worst_tenth import STRENGTH, smoothed_worst_tenth
 from car_ext.run.folder import RunFolder
 from car_ext.run.lock import alone, refuse_many_processes
 from car_ext.seeds import derive
@@ -46,7 +49,7 @@ def sweep(
     search: str | None = None,
     trials: int = 20,
     seeds: Sequence[int] = (0, 1, 2),
-    score: str = "worst_class_accuracy",
+    score: str = SMOOTHED.key,
     prune: bool | None = None,
     storage: str | None = None,
     progress: bool = True,
@@ -58,21 +61,24 @@ def sweep(
     in the end also sweep.png.
 
     Args:
-        config: the job. With `holdout` images held out from training are scored, else the test set.
+        config: the job. Scored are its validation images, if it has any; with `holdout` images held out from training;
+            else the test set, of which the table then warns.
         space: what to vary.
         out: folder of the runs; its name is that of the study.
         search: "grid" for every combination; "tpe" for Optuna's tree-structured Parzen estimator (Bergstra et al.,
             NeurIPS 2011); None: a grid if the space is finite.
         trials: with tpe, how many in all, those of earlier calls, pruned and failed ones included.
-        seeds: of the runs of a trial; the mean of their scores is the trial's.
-        score: a key of `epoch_keys`; the higher, the better.
+        seeds: of the runs of a trial.
+        score: a key of `objectives`. By default `smoothed_worst_tenth` of the images of all runs of the trial, counted
+            together: it tells settings apart whose worst classes are all at 0, where the search would be blind. Of any
+            other score it is the mean over the runs.
         prune: stop a trial whose best epoch so far is below the median of the others' there, from a quarter of the
             epochs and five finished trials on; None: with tpe.
         storage: database URL, as Optuna takes it; None: an SQLite file in `out`.
         progress: show that of the runs.
 
     Returns:
-        What sweep.json holds: `score`, `seeds`, `scored_on`; `trials`, rows as of `comparison.table` with
+        What sweep.json holds: `score`, `seeds`, `scored_on`; `trials`, rows as of `table.table` with their score,
         their `parameters` and the name of their `runs`, best first; `pruned`, `failed`; and `unfinished`,
         how many are still to be done, here or elsewhere.
 
@@ -87,12 +93,16 @@ def sweep(
     points = list(space.grid()) if search == "grid" else []
     for name, options in space.cases.items():
         config.with_options(options, f"case {name!r}")
-    load_data(dataclasses.replace(config, cache_gb=0))  # what is wrong with the data is wrong with every trial
+    # What is wrong with the data is wrong with every trial.
+    data, *_ = load_data(dataclasses.replace(config, cache_gb=0))
+    scored_on = _scored_on(config, data)
     prune = search == "tpe" if prune is None else prune
     pruner = optuna.pruners.MedianPruner(5, config.epochs // 4) if prune else optuna.pruners.NopPruner()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     out.mkdir(parents=True, exist_ok=True)
-    runner = _Runner(config, space, out, seeds, score, prune, progress)
+    runner = _Runner(config, space, out, seeds, objectives()[score], prune, progress, scored_on)
+    if progress:
+        tell(f"settings are scored on {scored_on}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         url = storage or f"sqlite:///{out.resolve()}/sweep.db"
@@ -118,12 +128,40 @@ def sweep(
 
 def markdown(table: Mapping[str, Any]) -> str:
     """A sweep's table as Markdown, accuracies in per cent."""
-    lines = [f"Sorted by {table['score']}, the mean over seeds {', '.join(map(str, table['seeds']))}.", ""]
-    lines += [f"Scored on {table['scored_on']}.", "", tables.markdown(table["trials"])]
+    score = objectives()[table["score"]]
+    lines = [f"Sorted by {score.key}, {_meaning(score)} {', '.join(map(str, table['seeds']))}.", ""]
+    lines += [f"Scored on {table['scored_on']}.", "", tables.markdown(table["trials"], first=[score])]
     lines += [f"- pruned at epoch {row['epoch']} of seed {row['seed']}: {row['method']}" for row in table["pruned"]]
     lines += [f"- failed: {row['method']}: {row['reason']}" for row in table["failed"]]
     lines += [f"- not finished: {table['unfinished']}"] if table["unfinished"] else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _scored_on(config: Config, data: LongTailedData) -> str:
+    if data.val is not None:
+        return f"the {len(data.val)} validation images, on which no run trained; not on the test set"
+    if config.holdout:
+        return f"{config.holdout:.3g} of each class's training images, on which no run trained; not on the test set"
+    return (
+        "the test set: whoever chooses a row by it fits the test set, and the best row's score is too high; "
+        "--holdout 0.2 scores images held out from training instead"
+    )
+
+
+def _counts(summary: Mapping[str, Any]) -> np.ndarray:
+    """(2, K) recognised images of each class, and all of them."""
+    images = [*summary["test_counts"].values()]
+    accuracies = [accuracy or 0.0 for accuracy in summary["per_class_accuracy"].values()]
+    return np.stack([np.rint(np.multiply(accuracies, images)), images])
+
+
+def _meaning(score: Score) -> str:
+    if score is not SMOOTHED:
+        return "the mean over seeds"
+    return (
+        "the mean over the worst tenth of the classes of (recognised + s m) / (images + s), where m is the accuracy "
+        f"over all images and s = {STRENGTH:g}; images counted together over seeds"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,23 +172,28 @@ class _Runner:
     space: Space
     out: Path
     seeds: Sequence[int]
-    score: str
+    score: Score
     prune: bool
     progress: bool
+    scored_on: str
 
     def __call__(self, trial: "optuna.Trial") -> float:
-        """Train the settings with every seed; the mean score."""
+        """Train the settings with every seed; their score."""
         trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
-        parameters, scores = self.space.suggest(trial), []
+        parameters = self.space.suggest(trial)
+        found, counts = [], []
         try:
             job = self._matched(self.space.job(self.config, parameters))
             for number in range(len(self.seeds)):
-                scores.append(self._train(trial, job, parameters, number))
-                trial.set_user_attr("scores", scores)
+                summary = self._train(trial, job, parameters, number)
+                found.append({score.key: score.of(summary) for score in (*tables.compared(), self.score)})
+                counts.append(_counts(summary))
+                trial.set_user_attr("scores", found)
         except InputError as error:
             trial.set_user_attr("failed", str(error))
             raise
-        return float(np.mean([row[self.score] for row in scores]))
+        pooled = smoothed_worst_tenth(*np.sum(counts, axis=0)) if self.score is SMOOTHED else None
+        return float(np.mean([row[self.score.key] for row in found])) if pooled is None else pooled
 
     def _matched(self, job: Config) -> Config:
         if not self.space.matched_strength:
@@ -159,16 +202,17 @@ class _Runner:
         return job.with_car(alpha=job.car_options.alpha * _mean_weight(self.config, counts) / _mean_weight(job, counts))
 
     def _train(self, trial: "optuna.Trial", job: Config, parameters: Mapping, number: int) -> dict[str, Any]:
-        """The scores of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
-        seed, seen, key = self.seeds[number], set(), epoch_keys()[self.score]
+        """The summary of the run with one of the seeds; where trials are pruned, Optuna hears of each epoch."""
+        seed, seen = self.seeds[number], set()
         folder = self.out / f"{run_name(parameters)}-seed{seed}"
         if self.progress:
             print(f"{self.space.label(parameters)}, seed {seed}", file=sys.stderr, flush=True)
 
         def report(row: Mapping[str, Any]) -> None:
-            if row["epoch"] not in seen and row[key] is not None:
+            value = row.get(f"val_{self.score.epoch}", row.get(f"test_{self.score.epoch}"))
+            if row["epoch"] not in seen and value is not None:
                 seen.add(row["epoch"])
-                trial.report(row[key], number * job.epochs + row["epoch"])
+                trial.report(value, number * job.epochs + row["epoch"])
 
         def after_epoch(row: Mapping[str, Any]) -> None:
             report(row)
@@ -181,9 +225,10 @@ class _Runner:
             for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
                 report(row)
             summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
-        if summary[self.score] is None:
-            raise InputError(f"{self.score} is not defined on {summary['data']}; choose another --score.")
-        return {key: summary[key] for key in (*(score.key for score in tables.compared()), *epoch_keys())}
+        scored = summary.get("validation") or summary
+        if self.score.of(scored) is None:
+            raise InputError(f"{self.score.key} is not defined on {summary['data']}; choose another --score.")
+        return scored
 
     def write(self, study: "optuna.Study") -> dict[str, Any]:
         """The table as it is now, also written."""
@@ -192,21 +237,15 @@ class _Runner:
             if parameters_of(trial) not in map(parameters_of, states[trial.state]) and not is_interrupted(trial):
                 states[trial.state].append(trial)
         done = states[TrialState.COMPLETE]
-        rows = tables.table({str(trial.number): trial.user_attrs["scores"] for trial in done})
-        kept = (
-            f"{self.config.holdout:.3g} of each class's training images, on which no run trained; not on the test set"
-        )
-        test = (
-            "the test set: whoever chooses a row by it fits the test set, and the best row's score is too high; "
-            "--holdout 0.2 scores images held out from training instead"
-        )
+        key, found = self.score.key, {str(trial.number): trial.user_attrs["scores"] for trial in done}
+        rows = tables.table(found, further=[self.score])
         table = {
-            "score": self.score,
+            "score": key,
             "seeds": list(self.seeds),
-            "scored_on": kept if self.config.holdout else test,
+            "scored_on": self.scored_on,
             "trials": sorted(
-                (row | self._described(trial) for row, trial in zip(rows, done, strict=True)),
-                key=lambda row: (-row[self.score], -(row["rarest_three_accuracy"] or 0.0), row["method"]),
+                (row | {key: trial.value} | self._described(trial) for row, trial in zip(rows, done, strict=True)),
+                key=lambda row: (-row[key], -(row["rarest_three_accuracy"] or 0.0), row["method"]),
             ),
             "pruned": [trial.user_attrs["pruned"] | self._described(trial) for trial in states[TrialState.PRUNED]],
             "failed": [

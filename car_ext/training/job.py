@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from car_ext.config.config import Config
+from car_ext.datasets.spent import described
 from car_ext.errors import InputError
 from car_ext.machine.device import Machine
 from car_ext.methods.augment.mix import build_mix
@@ -44,6 +45,7 @@ class Job:
         config: its options.
         machine: device and precision.
         data: cut and held out as the options say.
+        spent: what the snapshot notes of the images that the model may not be scored on.
         image_size, augment: what the network sees of an image.
         model: the classifier.
         heads: words of its heads, each begun from the one before.
@@ -65,6 +67,7 @@ class Job:
         self.config = config
         self.machine = Machine(config.device, config.amp)
         self.data, self.image_size, self.augment = load_data(sized(config))
+        self.spent = described(self.data.spent)
         Selection(config, self.data.val is not None)  # what it would refuse later
         torch.manual_seed(config.seed)
         self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
@@ -158,7 +161,7 @@ class Job:
 
     def score(self, part: str, report: Progress) -> Scoring:
         """Every score of the test or val images, of the result as it is."""
-        scoring = Scoring(self.data.num_classes)
+        scoring = Scoring(self.data.num_classes, self.config.logits)
         for logits, targets in self.logits(part, report):
             scoring.update(logits.float().cpu().numpy(), targets.numpy())
         return scoring
@@ -193,6 +196,7 @@ class Job:
             "class_names": list(self.data.class_names),
             "class_counts": self.data.class_counts.tolist(),
             "data_fingerprint": self.data.fingerprint,
+            "spent": self.spent,
             "image_size": self.image_size,
             "channels": self.data.channels,
             "stored_size": self.data.image_size,

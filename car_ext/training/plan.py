@@ -10,7 +10,7 @@ import torch
 
 from car_ext.config.config import Config
 from car_ext.datasets import BENCHMARKS, PROFILES, find_source
-from car_ext.datasets.holdout import held_out_counts
+from car_ext.datasets.draw import drawn_counts
 from car_ext.datasets.profiles import exponential_profile
 from car_ext.errors import InputError
 from car_ext.methods.augment.mix import build_mix
@@ -181,9 +181,11 @@ def _published(config: Config) -> ClassCounts:
     size = BENCHMARKS[config.data]
     if size.largest == size.smallest:
         counts = PROFILES[config.profile](size.largest, size.classes, config.imbalance_ratio or 1)
-        return ClassCounts.of(counts - held_out_counts(counts, config.holdout) if config.holdout else counts)
-    if config.imbalance_ratio or config.holdout:
-        cut = "--imbalance-ratio" if config.imbalance_ratio else "--holdout"
+        for share in filter(None, (config.val_share, config.holdout)):
+            counts = counts - drawn_counts(counts, share)
+        return ClassCounts.of(counts)
+    if cuts := [key for key in ("imbalance_ratio", "val_share", "holdout") if getattr(config, key)]:
+        cut = "--" + cuts[0].replace("_", "-")
         raise InputError(f"what {cut} leaves of {config.data} only its files can tell; add --data-root.")
     return ClassCounts(size.classes, size.train, size.largest, size.smallest)
 

@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
+from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
@@ -32,10 +33,10 @@ def train(
     Where the data have validation images, they are scored after each epoch, the best one is kept, and the test images
     are scored once, at the end. Without, the test images are scored after each epoch, and the last one is kept.
 
-    Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint, where one
-    is chosen that of the best epoch and, at the end, findings.npz (what `car_ext.report` shows besides the scores) and
-    summary.json. With
-    `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
+    Writes `config.run_dir`: config.yaml, split.csv (which file is in which split), metrics.jsonl (a line an epoch),
+    tensorboard/, the last checkpoint, where one is chosen that of the best epoch and, at the end, findings.npz (what
+    `car_ext.report` shows besides the scores), predictions.parquet (what each image is taken for) and summary.json.
+    With `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
     where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
     written before it is scored.
 
@@ -70,7 +71,7 @@ def _run(
     job: Job, folder: RunFolder, progress: bool, after_epoch: Callable[[dict[str, Any]], None] | None
 ) -> dict[str, Any]:
     config = job.config
-    folder.start(dataclasses.replace(config, resume=False).to_dict())
+    folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
     selection = Selection(config, job.data.val is not None, folder.read_metrics())
     with (
@@ -97,8 +98,9 @@ def _run(
                 after_epoch(row)
         if selection.best not in (None, job.epoch):
             job.take(_kept(folder, selection.best))
-        summary, findings = summarize(job, report, selection.best or job.epoch)
+        summary, findings, predictions = summarize(job, report, selection.best or job.epoch)
     folder.write_findings(findings)
+    folder.write_predictions(predictions)
     folder.write_summary(summary)
     return summary
 

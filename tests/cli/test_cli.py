@@ -10,6 +10,7 @@ from car_ext import text
 from car_ext.cli import exits
 from car_ext.cli import tables as cli
 from car_ext.errors import InputError
+from car_ext.metrics.scoring import Scoring
 from car_ext.metrics.summary import summarize, worst_confusions
 from car_ext.metrics.vocabulary import scores
 
@@ -84,10 +85,13 @@ def test_summary_table(confusion, capsys):
     table = rows(out)
     assert "CIFAR [IR 100]" in out
     assert table["accuracy in %"] == ["CE", "CAR"]
+    assert table["classes at 0 %"] == ["0 of 2", "0 of 2"]
     assert table["overall"] == ["65.0", "65.0"]
     assert table["balanced"] == ["65.0", "70.0"]
     assert table["worst class"] == ["40.0", "60.0"]
     assert table["which one"] == ["dog", "[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\"]
+    assert table["images right"] == ["40 of 100", "90 of 150"]
+    assert "95 % interval" not in table
     assert table["rarest three"] == ["65.0", "70.0"]
     assert table["many"] == ["90.0", "60.0"]
     assert table["medium"] == ["-", "-"]
@@ -95,19 +99,51 @@ def test_summary_table(confusion, capsys):
     assert table["worst-class ratio"] == ["-", "66.7"]
 
 
+def test_the_worst_comes_first(capsys):
+    """How many classes are not recognised at all, the worst tenth and the worst class, with how sure that is."""
+    right = np.arange(20)
+    confusion = np.diag(right)
+    confusion[19] += np.array([*20 - right[:19], 0])
+    names = [f"class {number}" for number in range(20)]
+    scoring = Scoring(20)
+    scoring.confusion += confusion
+    summary = scoring.summary(range(20, 0, -1), names)
+    other = summary | {"classes_at_zero": 5, "worst_class": "class 3", "worst_class_images": 12}
+    cli.print_summary({"one": summary, "two seeds": [summary, other]})
+    lines = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line != [""]][2:8] == [
+        ["classes at 0 %", "1 of 20", "3.0 ± 2.8 of 20"],
+        ["worst 10 %", "2.5", "2.5 ± 0.0"],
+        ["worst class", "0.0", "0.0 ± 0.0"],
+        ["which one", "class 0", "class 0, class 3"],
+        ["images right", "0 of 20", "0 of 20, 0 of 12"],
+        ["95 % interval", "0.0 to 6.9", "-"],
+    ]
+    cli.print_summary({str(number): summary for number in range(5)})
+    out = capsys.readouterr().out
+    assert out.index("classes") < out.index("worst") < out.index("overall")
+
+
 def test_worst_table(confusion, capsys):
     cli.print_worst(worst_confusions(confusion, [HOSTILE, "dog"], [500, 5]))
-    table = rows(capsys.readouterr().out)
-    assert table["class"] == ["training images", "accuracy", "confused with"]
-    assert table["dog"] == ["5", "40.0%", "[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\ 60%"]
-    assert table["[red]cat[/red]\N{REPLACEMENT CHARACTER}[2J\\"] == ["500", "90.0%", "dog 10%"]
+    out = capsys.readouterr().out
+    table = rows(out)
+    assert "\x1b" not in out
+    assert table["class"] == ["train/test", "accuracy", "precision", "F1", "confused with"]
+    assert table["dog"][:4] == ["5/100", "40.0%", "80.0", "53.3"]
+    (other,) = [cells for first, cells in table.items() if first.startswith("[red]cat")]
+    assert other == ["500/100", "90.0%", "60.0", "72.0", "dog 10%"]
 
 
 def evaluated(number):
-    keys = [score.key for score in scores() if score.short]
+    keys = [score.key for score in scores() if score.short and score.fraction]
     values = dict.fromkeys(keys, 0.9 - 0.1 * number) | {"worst_class": "a class of some words"}
     spent = {"p50": 0.01234, "p95": 1234.5}
     return values | {
+        "classes_at_zero": 7,
+        "per_class_accuracy": dict.fromkeys("abcdefghij", 0.5),
+        "worst_class_right": 1,
+        "worst_class_images": 12,
         "difference": {key: -0.1 * number for key in values if key != "worst_class"} if number else {},
         "intervals": {"overall_accuracy": [0.5, 0.65], "worst_class_accuracy": [0.1, 0.25]},
         "provider": "CUDAExecutionProvider",
@@ -126,7 +162,7 @@ def test_any_number_of_evaluations_is_readable(count, name, capsys):
     for number in range(count):
         cell = f"{90 - 10 * number}.0" + (f" (-{10 * number}.0)" if number else "")
         assert cell in out  # in one piece
-    assert out.count("10.0 to 25.0") == out.count("12346") == count
+    assert out.count("7 of 10") == out.count("10.0 to 25.0") == out.count("12346") == count
     assert out.count("0.0123, 1234") == 2 * count
     assert out.count("CUDA") == count
     if count > cli.EVALUATIONS_SIDE_BY_SIDE:

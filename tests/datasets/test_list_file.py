@@ -182,8 +182,6 @@ def test_unusable_lists(lists, root):
         with pytest.raises(InputError, match=f"{name}' cannot be read .*{words}"):
             load(root / name, splits=("test",), options=DataOptions(data_root=root))
     (root / "mine.txt").write_text(TRAIN)
-    with pytest.raises(InputError, match="add --test-list"):
-        load(root / "mine.txt", options=DataOptions(data_root=root))
     with pytest.raises(InputError, match="needs --data-root"):
         load(root / "mine.txt", splits=("test",))
     with pytest.raises(InputError, match="nowhere' does not exist"):
@@ -205,10 +203,10 @@ def test_a_run_on_lists_is_scored_on_the_test_list(lists, root):
     assert summary["class_counts"] == {"0": 2, "1": 2}
 
     options = DataOptions(data_root=root)
-    scores, findings = evaluate(folder / "run", str(folder / "test.txt"), options=options, progress=False)
+    scores, findings, _ = evaluate(folder / "run", str(folder / "test.txt"), options=options, progress=False)
     assert (scores["images"], scores["data"], findings.confusion.sum()) == (2, "test", 2)
     both = DataOptions(data_root=root, test_list=Path(folder / "test.txt"))
-    again, _ = evaluate(folder / "run", str(folder / "mine.txt"), options=both, progress=False)
+    again, *_ = evaluate(folder / "run", str(folder / "mine.txt"), options=both, progress=False)
     assert scores["overall_accuracy"] == again["overall_accuracy"] == summary["overall_accuracy"]
 
 
@@ -268,10 +266,10 @@ def test_a_test_list_of_training_images_is_refused(lists):
 
 def test_a_training_list_alone(lists, root):
     lists(TRAIN)
-    options = DataOptions(data_root=root)
+    options = DataOptions(data_root=root, test_share=0)
     data = load(root.parent / "mine.txt", splits=("train",), options=options)
     assert (data.class_counts.tolist(), len(data.test)) == ([2, 2], 0)
-    with pytest.raises(InputError, match=r"--test-list.*--holdout"):
+    with pytest.raises(InputError, match=r"nothing could be scored.*--holdout"):
         load(root.parent / "mine.txt", options=options)
 
 

@@ -23,6 +23,7 @@ from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.intervals import wilson_interval, worst_class_interval
 from car_ext.metrics.logits import ScoreStatistics
 from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.run.folder import RunFolder
 from car_ext.training import loader
 from car_ext.training.train import train
@@ -46,8 +47,8 @@ def scored(run):
 
 def test_every_runtime_gives_the_metrics_of_training(run, scored):
     _, training, paths = run
-    assert [summary["model"] for summary, _ in scored] == list(map(str, [run[0], *paths.values()]))
-    for summary, findings in scored:
+    assert [summary["model"] for summary, *_ in scored] == list(map(str, [run[0], *paths.values()]))
+    for summary, findings, _ in scored:
         shared = set(training) & set(summary) - {"model", "data", "scores", "worst_class_ratio_same"}
         assert {"overall_accuracy", "worst_class", "worst_class_ratio", "many", "few", "per_class_accuracy"} <= shared
         for key in shared:
@@ -55,17 +56,17 @@ def test_every_runtime_gives_the_metrics_of_training(run, scored):
         assert findings.confusion.sum() == summary["images"] == 700
         for key, value in training["scores"].items():  # of logits, which the runtimes round differently
             assert summary["scores"][key] == pytest.approx(value, rel=1e-4), key
-    providers = [summary["provider"].split()[0] for summary, _ in scored]
+    providers = [summary["provider"].split()[0] for summary, *_ in scored]
     assert providers[0] == "torch"
     assert providers[1].endswith("ExecutionProvider")
     assert providers[2:] == ["TorchScript", "torch.export"]
-    assert [summary["format"] for summary, _ in scored] == ["PyTorch", "float32", "TorchScript", "torch.export"]
+    assert [summary["format"] for summary, *_ in scored] == ["PyTorch", "float32", "TorchScript", "torch.export"]
 
 
 def test_every_runtime_finds_what_training_found(run, scored):
     trained = RunFolder(run[0]).read_findings()
     assert len(trained.examples)
-    for _, findings in scored:
+    for _, findings, _ in scored:
         assert (findings.confusion == trained.confusion).all()
         for key in ("image", "true", "predicted"):
             assert findings.examples[key].tolist() == trained.examples[key].tolist()
@@ -75,7 +76,7 @@ def test_every_runtime_finds_what_training_found(run, scored):
 
 
 def test_differences_are_to_the_first(scored):
-    first, *later = (summary for summary, _ in scored)
+    first, *later = (summary for summary, *_ in scored)
     assert "difference" not in first
     for summary in later:
         assert summary["difference"]["worst_class_accuracy"] == 0
@@ -83,7 +84,7 @@ def test_differences_are_to_the_first(scored):
 
 
 def test_intervals_and_speeds(scored):
-    for summary, findings in scored:
+    for summary, findings, _ in scored:
         bounds, confusion = summary["intervals"], findings.confusion
         low, high = wilson_interval(np.diag(confusion), confusion.sum(axis=0))
         assert bounds["per_class_accuracy"]["3"] == [low[3], high[3]]
@@ -163,10 +164,10 @@ def test_a_folder_with_a_test_split_alone_is_enough(photos, tmp_path):
     training = train(Config(data=str(photos), epochs=3, batch_size=4, out=str(out)), progress=False)
     path = export_run(out, ["torchscript"])["torchscript"]
     shutil.rmtree(photos / "train")
-    scores, _ = evaluate.evaluate(path, str(photos), progress=False)
+    scores, *_ = evaluate.evaluate(path, str(photos), progress=False)
     assert scores["per_class_accuracy"] == training["per_class_accuracy"]
     shutil.rmtree(photos / "test" / "a")  # labels now differ from the model's, names do not
-    scores, _ = evaluate.evaluate(path, str(photos), progress=False)
+    scores, *_ = evaluate.evaluate(path, str(photos), progress=False)
     assert scores["per_class_accuracy"] == {**training["per_class_accuracy"], "a": None}
     assert scores["intervals"]["per_class_accuracy"]["a"] is None
     margins = scores["scores"]["loma"]
@@ -183,21 +184,19 @@ def test_a_folder_of_class_folders_is_a_test_set(missing, photos, tmp_path, caps
     folder = (photos / "test").rename(tmp_path / "new")
     for name in missing:
         shutil.rmtree(folder / name)
-    scores, _ = evaluate.evaluate(out, str(folder), progress=False)
+    scores, *_ = evaluate.evaluate(out, str(folder), progress=False)
     expected = training["per_class_accuracy"] | dict.fromkeys(missing)
     assert scores["per_class_accuracy"] == expected
     assert scores["worst_class"] not in missing
     assert scores["worst_class_accuracy"] == min(value for value in expected.values() if value is not None)
     note = f"{len(missing)} of 3 classes " + ("has" if len(missing) == 1 else "have")
     assert (note in capsys.readouterr().err) == (note in "".join(scores["data_notes"])) == bool(missing)
-    with pytest.raises(InputError, match="no train/ folder"):
-        train(Config(data=str(folder), out=str(tmp_path / "other")), progress=False)
 
 
 def test_an_unfinished_run_has_no_ratio(run, tmp_path):
     (checkpoint,) = run[0].glob("checkpoint-*")
     (tmp_path / checkpoint.name).symlink_to(checkpoint)
-    scores, _ = evaluate.evaluate(tmp_path, "digits", progress=False)
+    scores, *_ = evaluate.evaluate(tmp_path, "digits", progress=False)
     assert scores["worst_class_ratio"] is None
     assert scores["worst_class_accuracy"] == run[1]["worst_class_accuracy"]
 
@@ -240,15 +239,25 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
 
     models = [out, tmp_path / "model.pt2", tmp_path / "la.pt2"]
     arguments = (*models, "--data", "digits", "--json", tmp_path / "s.json", "--batch-size", "100", "--no-report")
+    arguments = (*arguments, "--logits", "--test-prior", "uniform")
     assert script("evaluate.py", *arguments, "--gate", "class=1") == 0
-    assert script("evaluate.py", *arguments[1:], "--gate", "class=0") == 1
-    told = capsys.readouterr().err
+    assert script("evaluate.py", *arguments[1:], "--gate", "class=0", "--gate-test", "none") == 1
+    out, told = capsys.readouterr()
+    assert "with the classes as frequent as in uniform" in out
     assert told.startswith(f"gate: {tmp_path / 'la.pt2'}: the accuracy of a class fell by 0.")
     same, other = json.loads((tmp_path / "s.json").read_text())
     fallen = [name for name, change in other["difference"]["per_class_accuracy"].items() if change < 0]
     assert fallen
     assert all(f"{name!r} by 0." in told for name in fallen)
     assert same["batch_size"] == 100
+    for number, summary in (("", same), ("-2", other)):
+        assert summary["prior_accuracy"] == pytest.approx(summary["balanced_accuracy"])
+        assert summary["predictions"] == str(tmp_path / f"s.predictions{number}.parquet")
+        names, splits = PredictionsFile.read(Path(summary["predictions"]))
+        (predictions,) = splits.values()
+        assert predictions.correct.mean() == summary["overall_accuracy"]
+        assert (predictions.logits.argmax(axis=1) == predictions.predicted).all()
+        assert [*summary["class_counts"]] == [*names]
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +304,8 @@ def test_a_place_that_takes_no_report_fails_no_evaluation(both, script, capsys):
         ("evaluate.py", [str(SCRIPTS), "--data", "digits"], "holds no checkpoint"),
         ("evaluate.py", ["MODEL", "--data", "digit"], "did you mean 'digits'"),
         ("evaluate.py", ["MODEL", "MODEL", "--data", "digits"], "each once"),
+        ("evaluate.py", ["MODEL", "--data", "digits", "--test-prior", "no.csv"], "no.csv is no file"),
+        ("evaluate.py", ["MODEL", "--data", "digits", "--logits"], "add --predictions FILE.parquet"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--json", "no/such/s.json"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--report", "no/such/r.html"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--gate", "worst=0"], "give two or more"),

@@ -18,7 +18,7 @@ from car_ext import InputError, datasets, report
 from car_ext.config.config import Config
 from car_ext.datasets.decode import decode
 from car_ext.export import FORMATS, Calibration, export_run, onnx_writer, open_file, predict, to_onnx
-from car_ext.export.calibration import training_images
+from car_ext.export.own_data import own_data
 from car_ext.report.monitoring.log import Log
 from car_ext.run.classifier import load_run
 from car_ext.runtimes import torch_file
@@ -223,11 +223,11 @@ def test_scores_of_two_views_are_not_those_of_the_file(tmp_path):
 
 
 def test_calibration_sees_the_images_of_training_alone(run):
-    whole = training_images(FinishedRun(run[0], "cpu"), Calibration())
+    whole = own_data(FinishedRun(run[0], "cpu"), None, None).train
     assert len(whole) == 276
     part = FinishedRun(run[0], "cpu")
     part.config = {**part.config, "holdout": 0.2}
-    assert len(training_images(part, Calibration())) < 0.85 * len(whole)
+    assert len(own_data(part, None, None).train) < 0.85 * len(whole)
 
 
 def test_calibration_needs_no_test_images_and_says_where_to_say_that_they_moved(photos, tmp_path):
@@ -237,9 +237,9 @@ def test_calibration_needs_no_test_images_and_says_where_to_say_that_they_moved(
     shutil.rmtree(data / "test")
     moved = data.rename(tmp_path / "now")
     run = FinishedRun(run_dir, "cpu")
-    with pytest.raises(InputError, match=r"int8 needs training images of the run: .*then.*if they have moved.*--data"):
-        training_images(run, Calibration())
-    assert len(training_images(run, Calibration(data=str(moved)))) == 12
+    with pytest.raises(InputError, match=r"the run's data cannot be read: .*then.*if they have moved.*--data"):
+        own_data(run, None, None)
+    assert len(own_data(run, str(moved), None).train) == 12
 
 
 def test_weights_too_large_for_one_file_lie_beside_it(run, monkeypatch, digits, tmp_path):

@@ -35,7 +35,8 @@ def found(batches):
     predictions = np.concatenate([logits.argmax(axis=1) for logits, _ in batches])
     confusion = confusion_counts(predictions, np.concatenate([targets for _, targets in batches]), CLASSES)
     images = np.random.default_rng(1).integers(0, 256, (400, 9, 7, 3), dtype=np.uint8)
-    return Findings.collect(confusion, statistics.reliability(), mistakes, images), images
+    files = tuple(f"test/ä/{number}.png" for number in range(400))
+    return Findings.collect(confusion, statistics.reliability(), mistakes, images, files), images
 
 
 def test_examples_are_the_most_confident_mistakes_of_each_pair_and_of_all(batches, found):
@@ -97,6 +98,7 @@ def test_the_file_holds_everything_without_pickles(found, tmp_path):
     assert read.examples.dtype == EXAMPLE
     assert (read.examples == held.examples).all()
     assert (read.thumbnails == held.thumbnails).all()
+    assert read.files == held.files == tuple(f"test/ä/{number}.png" for number in held.examples["image"])
     for key, values in held.reliability.items():
         np.testing.assert_array_equal(read.reliability[key], values)
     with zipfile.ZipFile(tmp_path / "findings.npz") as archive:
@@ -113,6 +115,14 @@ def test_many_classes_need_no_memory_of_their_square(tmp_path):
     assert (Findings.load(tmp_path / "f.npz").confusion == confusion).all()
 
 
+def test_files_of_earlier_versions_have_no_names(found, tmp_path):
+    path = tmp_path / "findings.npz"
+    found[0].save(path)
+    with np.load(path) as held:
+        np.savez(path, **{key: held[key] for key in held if key != "files"})
+    assert Findings.load(path).files == ()
+
+
 def damaged(kind, content, held, path):
     if kind == "empty":
         path.write_bytes(b"")
@@ -124,11 +134,13 @@ def damaged(kind, content, held, path):
         np.savez(path, classes=3)
     elif kind == "labels":
         dataclasses.replace(held, examples=np.array([(0, 99, 0, 0.5)], EXAMPLE)).save(path)
+    elif kind == "files":
+        dataclasses.replace(held, files=held.files[1:]).save(path)
     elif kind == "cells":
         np.savez(path, **(dict(np.load(path)) | {"cells": np.array([[7], [0], [3]])}))
 
 
-@pytest.mark.parametrize("kind", ["empty", "cut", "pickle", "other", "labels", "cells"])
+@pytest.mark.parametrize("kind", ["empty", "cut", "pickle", "other", "labels", "files", "cells"])
 def test_damaged_files_are_refused(found, tmp_path, kind):
     held, _ = found
     path = tmp_path / "findings.npz"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
 from car_ext.errors import InputError
-from car_ext.evaluation.gate import broken
+from car_ext.evaluation.gate import Gate
+from car_ext.evaluation.outcome import Outcome
 from car_ext.metrics.counts import class_accuracies, confusion_counts, worst_accuracy, worst_first
 from car_ext.metrics.summary import group_accuracies, summarize, worst_confusions
 from car_ext.report import Run
@@ -28,25 +29,34 @@ def test_rows_are_predictions_and_columns_truth():
 
 def test_summary_by_hand():
     summary = summarize(CONFUSION, COUNTS, NAMES, train_worst_class_accuracy=0.8)
+    precision = [9 / 15, 8 / 14, 2 / 7, 4 / 4]
     f1 = [2 * 9 / 25, 2 * 8 / 24, 2 * 2 / 17, 2 * 4 / 14]
     errors = CONFUSION / 10 * (1 - np.eye(4))
     weights = 1 / np.sqrt(np.array(COUNTS) / 270 + 0.2)
     expected = {
+        "classes_at_zero": 0,
+        "worst_10pct": 0.2,
+        "worst_class_accuracy": 0.2,
         "overall_accuracy": 23 / 40,
         "balanced_accuracy": 23 / 40,
-        "worst_class_accuracy": 0.2,
         "worst_1pct": 0.2,
         "worst_5pct": 0.2,
-        "worst_10pct": 0.2,
+        "smoothed_worst_10pct": (2 + 2 * 23 / 40) / 12,
         "rarest_three_accuracy": (0.4 + 0.2 + 0.8) / 3,
         "many": 0.9,
         "medium": 0.8,
         "few": 0.3,
         "harmonic_mean": 4 / (1 / 0.9 + 1 / 0.8 + 1 / 0.2 + 1 / 0.4),
         "geometric_mean": (0.9 * 0.8 * 0.2 * 0.4) ** (1 / 4),
+        "macro_precision": sum(precision) / 4,
+        "macro_recall": 23 / 40,
         "macro_f1": sum(f1) / 4,
+        "weighted_precision": sum(precision) / 4,
+        "weighted_f1": sum(f1) / 4,
         "worst_class_ratio": 0.25,
         "worst_class": "owl",
+        "worst_class_images": 10,
+        "worst_class_right": 2,
         "worst_class_ratio_same": None,
         "train_worst_class_accuracy": 0.8,
         "confusion_norm": np.linalg.norm(errors, 2),
@@ -54,7 +64,12 @@ def test_summary_by_hand():
         "wce": 0.8 / (10 / 270 + 0.2) ** 0.5,
         "lambda_r0": 0.2,
         "per_class_accuracy": {"cat": 0.9, "dog": 0.8, "owl": 0.2, "rat": 0.4},
+        "per_class": {
+            name: {"precision": pytest.approx(p), "recall": pytest.approx(r), "f1": pytest.approx(f)}
+            for name, p, r, f in zip(NAMES, precision, (0.9, 0.8, 0.2, 0.4), f1, strict=True)
+        },
         "class_counts": {"cat": 200, "dog": 50, "owl": 10, "rat": 10},
+        "test_counts": dict.fromkeys(NAMES, 10),
     }
     assert list(summary) == list(expected)
     for key, value in expected.items():
@@ -106,6 +121,13 @@ def test_all_wrong_and_all_right(shift):
     assert summary["wce"] == pytest.approx((1 - right) / (1 / 3 + 0.2) ** 0.5)
 
 
+def test_classes_at_zero_are_counted():
+    confusion = np.array([[3, 1, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])  # the last has no image
+    summary = summarize(confusion, COUNTS, NAMES)
+    assert summary["classes_at_zero"] == 2
+    assert (summary["worst_class"], summary["worst_class_right"], summary["worst_class_images"]) == ("owl", 0, 2)
+
+
 def test_one_image():
     summary = summarize(np.array([[0, 0], [1, 0]]), [5, 5], ["a", "b"])
     assert summary["worst_class"] == "a"
@@ -114,7 +136,7 @@ def test_one_image():
 
 def test_an_epoch_has_the_scores_of_the_summary():
     few = group_accuracies(CONFUSION, COUNTS)
-    assert list(few) == ["overall_accuracy", "balanced_accuracy", "worst_class_accuracy", "many", "medium", "few"]
+    assert {"classes_at_zero", "worst_10pct", "worst_class_accuracy", "overall_accuracy", "few"} < set(few)
     assert few.items() <= summarize(CONFUSION, COUNTS, NAMES).items()
     with pytest.raises(InputError, match="confusion has shape"):
         group_accuracies(CONFUSION, [1, 2, 3])
@@ -131,9 +153,9 @@ def test_ties_for_the_worst_class_go_to_the_rarest_and_then_by_name():
     assert [entry["class"] for entry in worst_confusions(confusion, names, counts)] == ["b", "c", "a", "d"]
     run = Run("ce", summary | {"scores": {}})
     assert run.worst_name == "b"
-    fell = {"worst_class_accuracy": -0.1, "per_class_accuracy": dict.fromkeys("dcba", -0.1)}
-    (sentence,) = broken({"worst": 0.0}, fell, summary["class_counts"])
-    assert re.findall("'(.)' by", sentence) == ["b", "c", "a", "d"]
+    before = summary | {"worst_class_accuracy": 1.0, "per_class_accuracy": dict.fromkeys("dcba", 1.0)}
+    (check,) = Gate(falls={"worst": 0.0}, test="none").judge(Outcome(summary), Outcome(before)).checks
+    assert re.findall("'(.)' by", check.sentence) == ["b", "c", "a", "d"]
 
 
 def test_rarest_three_prefers_the_higher_label_among_equals():
@@ -149,6 +171,8 @@ def test_a_class_without_test_images_is_left_out():
     assert summary["balanced_accuracy"] == pytest.approx(0.7)
     assert summary["rarest_three_accuracy"] == pytest.approx(0.7)
     assert summary["few"] is None
+    assert summary["test_counts"] == {"cat": 10, "dog": 10, "owl": 0}
+    assert summary["per_class"]["owl"] == {"precision": 0.0, "recall": None, "f1": 0.0}
     assert summary["medium"] is None
     shown = worst_confusions(confusion, ["cat", "dog", "owl"], [300, 150, 5])
     assert [entry["class"] for entry in shown] == ["dog", "cat"]
@@ -173,13 +197,21 @@ def test_worst_confusions_by_hand():
         {
             "class": "owl",
             "class_count": 10,
+            "images": 10,
+            "right": 2,
             "accuracy": 0.2,
+            "precision": 2 / 7,
+            "f1": pytest.approx(4 / 17),
             "confused_with": [{"class": "dog", "fraction": 0.5}, {"class": "cat", "fraction": 0.3}],
         },
         {
             "class": "rat",
             "class_count": 10,
+            "images": 10,
+            "right": 4,
             "accuracy": 0.4,
+            "precision": 1.0,
+            "f1": pytest.approx(8 / 14),
             "confused_with": [{"class": "owl", "fraction": 0.4}, {"class": "cat", "fraction": 0.2}],
         },
     ]

@@ -11,7 +11,7 @@ from car_ext import InputError
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.recipes import METHODS
-from car_ext.studies.comparison import compare, read_methods, with_and_without
+from car_ext.studies.comparison import compare, methods_of, read_methods, with_and_without
 from car_ext.studies.picture import draw
 from car_ext.studies.table import markdown, table, worst_first
 
@@ -42,21 +42,30 @@ def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
         compare(replace(job, epochs=41), methods, [0], tmp_path, progress=False)
 
 
+def test_methods_that_are_compared_unless_others_are_named():
+    assert list(methods_of(Config(), None)) == ["ce", "ce+car", "prior", "prior+car"]
+    assert [*methods_of(Config(regularizer="car"), None)] == ["ce", "ce+car"]
+    assert [*methods_of(Config(loss="focal"), None)] == ["focal", "focal+car"]
+    assert "ldam-drw" in methods_of(Config(), "field")
+
+
 def test_table_by_hand():
     scores = dict.fromkeys(
         ("overall_accuracy", "balanced_accuracy", "rarest_three_accuracy", "many", "medium", "worst_class_ratio"), 0.5
     )
-    results = {"ce": [{**scores, "worst_class_accuracy": w, "worst_10pct": w, "few": None} for w in (0.1, 0.3)]}
+    scores |= {"classes_at_zero": 3, "few": None}
+    results = {"ce": [{**scores, "worst_class_accuracy": w, "worst_10pct": w} for w in (0.1, 0.3)]}
     (row,) = table(results)
     assert row["worst_class_accuracy"] == pytest.approx(0.2)
     assert row["worst_class_accuracy_std"] == pytest.approx(0.02**0.5)
     assert row["few"] is None
-    assert "| ce | 2 | 50.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
+    assert markdown([row]).startswith("| method | n | classes at 0 % | worst class | overall |")
+    assert "| ce | 2 | 3.0 ± 0.0 | 20.0 ± 14.1 | 50.0 ± 0.0 |" in markdown([row])
     assert "best epoch" not in markdown([row])
     assert "worst 10 %" not in markdown([row]), "of ten classes the worst tenth is the worst class"
     more = {"worst_10pct": 0.35, "best_overall_accuracy": 0.6}
     (row,) = table({"ce": [summary | more for summary in results["ce"]]})
-    assert "| 20.0 ± 14.1 | 35.0 ± 0.0 |" in markdown([row])
+    assert "| 35.0 ± 0.0 | 20.0 ± 14.1 |" in markdown([row])
     assert markdown([row]).splitlines()[0].endswith("best epoch |")
     assert markdown([row]).endswith("| - | 60.0 ± 0.0 |\n")
 

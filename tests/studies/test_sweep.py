@@ -1,5 +1,6 @@
 """A sweep goes on after any interruption to the same table, and says what its scores are of."""
 
+import dataclasses
 import importlib.util
 import json
 import statistics
@@ -14,7 +15,9 @@ from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.datasets import load
 from car_ext.errors import InputError
-from car_ext.metrics.vocabulary import epoch_keys
+from car_ext.metrics.summary import summarize
+from car_ext.metrics.vocabulary import scores
+from car_ext.metrics.worst_tenth import smoothed_worst_tenth
 from car_ext.priors import spectral_weights
 from car_ext.recipes import SWEEPS
 from car_ext.run.lock import alone
@@ -25,7 +28,6 @@ optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
 import sqlalchemy  # noqa: E402
 
 from car_ext.studies import sweep as module  # noqa: E402
-from car_ext.studies import table  # noqa: E402
 from car_ext.studies.sweep import markdown, sweep  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "train"
@@ -58,18 +60,19 @@ def run(space: Space, out: Path, config: Config = JOB, **options) -> dict:
     return sweep(config, space, out, progress=False, **{"seeds": [0, 1], **options})
 
 
-def fake(score, calls=None):
+def fake(score, calls=None, split="test"):
     """Training in no time: ``score(config, epoch)`` is the worst class."""
 
     def train(config, *, progress, after_epoch):
         if calls is not None:
             calls.append(config)
         for epoch in range(1, config.epochs + 1):
-            row = {"epoch": epoch} | dict.fromkeys(epoch_keys().values(), score(config, epoch))
+            row = {"epoch": epoch} | {f"{split}_{of.epoch}": score(config, epoch) for of in scores() if of.epoch}
             if after_epoch:
                 after_epoch(row)
-        keys = {*(score.key for score in table.compared()), *epoch_keys()}
-        return dict.fromkeys(keys, score(config, config.epochs)) | {"data": "digits"}
+        value = score(config, config.epochs)
+        counts = {"test_counts": {"a": 100}, "per_class_accuracy": {"a": value}}
+        return dict.fromkeys((of.key for of in scores()), value) | counts | {"data": "digits"}
 
     return train
 
@@ -144,9 +147,40 @@ def test_a_search_goes_on_and_proposes_what_one_without_a_break_does(space, tmp_
     assert run(space(text), tmp_path / "parts", trials=12, prune=False) == whole
 
 
-def test_what_is_below_the_median_is_pruned(space, tmp_path, monkeypatch):
+def test_by_default_the_images_of_all_seeds_are_counted_together(space, tmp_path, monkeypatch):
+    right = {0.1: {0: [0, 9, 20], 1: [0, 11, 20]}, 0.2: {0: [0, 19, 20], 1: [0, 19, 20]}}  # the worst class is 0 in all
+
+    def train(config, *, progress, after_epoch):
+        summaries = []
+        for images in ([5, 20, 20], [30, 30, 30]):  # validation and test
+            confusion = np.diag(np.minimum(right[config.lr][config.seed], images))
+            confusion[2] += images - np.diag(confusion)
+            summaries.append(summarize(confusion, [9, 9, 9], list("abc")) | {"data": "digits"})
+        return summaries[1] | {"validation": summaries[0]}
+
+    monkeypatch.setattr(module, "train", train)
+    table = run(space("lr: [0.1, 0.2]\n"), tmp_path / "out")
+    assert table["score"] == "smoothed_worst_10pct"
+    for row, (lr, counts) in zip(table["trials"], [(0.2, [0, 38, 40]), (0.1, [0, 20, 40])], strict=True):
+        assert row["parameters"] == {"lr": lr}
+        assert row["smoothed_worst_10pct"] == smoothed_worst_tenth(np.array(counts), np.array([10, 40, 40])) > 0
+        assert row["worst_class_accuracy"] == 0
+        assert row["overall_accuracy"] == pytest.approx(sum(counts) / 90), "of the validation images"
+    text = (tmp_path / "out" / "sweep.md").read_text()
+    assert "images counted together over seeds 0, 1" in text
+    assert "| method | n | smoothed_worst_10pct | classes at 0 % |" in text
+
+
+def test_validation_images_are_said_to_be_scored():
+    data = load("digits")
+    text = module._scored_on(Config(), dataclasses.replace(data, val=data.test))
+    assert text.startswith("the 700 validation images, on which no run trained")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_what_is_below_the_median_is_pruned(space, tmp_path, monkeypatch, split):
     calls = []
-    monkeypatch.setattr(module, "train", fake(lambda config, epoch: config.lr * epoch, calls))
+    monkeypatch.setattr(module, "train", fake(lambda config, epoch: config.lr * epoch / 8, calls, split))
     lines = "lr: [0.5, 0.4, 0.6, 0.3, 0.7, 0.1, 0.9]\n"
     table = run(space(lines), tmp_path / "out", Config(epochs=8), prune=True)
     assert [row["method"] for row in table["trials"]] == [f"lr={lr}" for lr in (0.9, 0.7, 0.6, 0.5, 0.4, 0.3)]

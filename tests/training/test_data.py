@@ -11,9 +11,10 @@ from pictures import pets, save
 from car_ext import InputError, report
 from car_ext.config.config import Config
 from car_ext.evaluation.evaluate import evaluate
-from car_ext.export.calibration import Calibration, training_images
+from car_ext.export.own_data import own_data
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.training.data import load_data
 from car_ext.training.train import train
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -78,7 +79,7 @@ def test_a_model_knows_its_classes_in_either_spelling(begun, moved, tmp_path, ow
     content["class_names"] = ["bee", own]
     state.write_text(json.dumps(content))
     data = pets(tmp_path / "other", train=None, classes=(other, "bee"))
-    summary, _ = evaluate(moved.run_dir, str(data), progress=False)
+    summary, *_ = evaluate(moved.run_dir, str(data), progress=False)
     assert set(summary["per_class_accuracy"]) == {NFC, "bee"}
     (moved.run_dir / "summary.json").unlink()
     assert train(moved, progress=False)["overall_accuracy"] == begun[1]["overall_accuracy"]
@@ -97,15 +98,22 @@ def test_a_class_without_test_images_is_not_measured(tmp_path):
     assert note == "1 of 3 classes has no test image in pets, so no score measures it: 'cow'"
     report.write([tmp_path / "run"], tmp_path / "report.html")
     assert "cow" in (tmp_path / "report.html").read_text()
-    scores, _ = evaluate(tmp_path / "run", str(root), progress=False)
+    scores, *_ = evaluate(tmp_path / "run", str(root), progress=False)
     assert scores["per_class_accuracy"]["cow"] is None
     assert scores["data_notes"] == [note]
 
 
 def test_training_images_alone_with_a_part_held_out(tmp_path):
     root = pets(tmp_path / "pets", test=None)
-    summary = train(config(root, tmp_path / "run", holdout=0.3), progress=False)
+    summary = train(config(root, tmp_path / "run", test_share=0.0, holdout=0.3), progress=False)
     assert summary["class_counts"] == {"ant": 2, "bee": 2}
-    assert len(training_images(FinishedRun(tmp_path / "run", "cpu"), Calibration())) == 4
-    with pytest.raises(InputError, match=r"no test/ or val/ folder beside its training images.*--holdout"):
-        train(config(root, tmp_path / "other"), progress=False)
+    assert len(own_data(FinishedRun(tmp_path / "run", "cpu"), None, None).train) == 4
+
+
+def test_held_out_images_are_none_of_the_test_images(tmp_path):
+    """A sweep chooses by the ones what the others judge."""
+    root = pets(tmp_path / "pets", test=None, each=5)
+    judged = set(load_data(config(root, tmp_path))[0].test.files)
+    chosen_by = load_data(config(root, tmp_path, holdout=0.3))[0]
+    assert judged.isdisjoint(chosen_by.train.files + chosen_by.test.files)
+    assert len(judged) == 2

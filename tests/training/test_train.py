@@ -23,6 +23,7 @@ from car_ext.config.recipe import read_recipe, second_stage
 from car_ext.datasets import Split, load
 from car_ext.errors import InputError
 from car_ext.methods.samplers import build_sampler
+from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.models import small
 from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
@@ -128,9 +129,15 @@ def test_a_run_folder_holds_everything(finished):
     config, summary = finished
     run = config.run_dir
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.yaml", "metrics.jsonl", "findings.npz", "summary.json", "tensorboard", "checkpoint-000004"}
+    files = {"config.yaml", "metrics.jsonl", "findings.npz", "predictions.parquet", "summary.json"}
+    assert names == files | {"tensorboard", "checkpoint-000004"}
     assert read_recipe(run / "config.yaml") == config
     assert json.loads((run / "summary.json").read_text()) == summary
+    names, splits = PredictionsFile.read(run / "predictions.parquet")
+    assert names == tuple(summary["class_counts"])
+    assert splits["test"].correct.mean() == summary["overall_accuracy"]
+    assert splits["test"].loss.mean() == pytest.approx(summary["scores"]["nll"])
+    assert splits["test"].logits is None
     assert summary["method"] == ("ce+car" if config.regularizer == "car" else "ce")
     assert 0 < summary["train_worst_class_accuracy"] <= 1 or summary["worst_class_ratio"] is None
     lines = rows(config)

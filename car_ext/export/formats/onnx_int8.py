@@ -3,16 +3,17 @@
 import tempfile
 from pathlib import Path
 
-from car_ext.export.calibration import Calibration, training_images
+from car_ext.export.calibration import Calibration
 from car_ext.export.format import Format
 from car_ext.export.formats import onnx
+from car_ext.export.own_data import own_data
 from car_ext.runtimes.finished_run import FinishedRun
 
 
 def save(run: FinishedRun, path: Path, calibration: Calibration) -> None:
     from car_ext.export.quantize import save_int8
 
-    images = training_images(run, calibration)  # first, as the data may have moved
+    images = own_data(run, calibration.data, calibration.data_root).train  # first, as the data may have moved
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         float32 = path.with_name(onnx.FORMAT.file)  # there, if it is written in the same export
         if not float32.exists():
