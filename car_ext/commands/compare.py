@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.studies.table import markdown, table, worst_first
 
     seeds = arguments.seeds
-    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model}"
+    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model_name}"
     methods = methods_of(config, arguments.methods)
     exported = [] if arguments.methods else [list(methods)[-1]]
     results = compare(config, methods, seeds, out, exported=exported)

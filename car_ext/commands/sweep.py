@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.studies.sweep import markdown, sweep
 
     space = Space.read(arguments.space, SWEEPS)
-    name = f"sweep-{Path(arguments.space).stem}-{Path(config.data).stem}-{config.model}"
+    name = f"sweep-{Path(arguments.space).stem}-{Path(config.data).stem}-{config.model_name}"
     out = arguments.sweep_out or Path("runs") / name
     table = sweep(
         config,

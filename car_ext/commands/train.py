@@ -42,8 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
         from car_ext.training.plan import plan
         from car_ext.training.rehearsal import rehearse
 
-        print(plan(config), flush=True)
-        print(rehearse(config) or "time and peak    not measured: no data here, or features come first")
+        planned = plan(config)
+        print(planned, flush=True)
+        print(rehearse(planned))
         return
 
     from car_ext import report

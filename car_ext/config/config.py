@@ -368,6 +368,11 @@ class Config:
         return DataOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)})
 
     @property
+    def model_name(self) -> str:
+        """The model as a part of the name of a file."""
+        return re.sub(r"[^\w.+=-]", "-", self.model)
+
+    @property
     def run_dir(self) -> Path:
         """Where the run is written: `out`, or a name made of data, model, method and seed."""
         if self.out:
@@ -375,8 +380,7 @@ class Config:
         method = re.sub(r"[^\w.+=-]", "-", self.method)
         if self.stage2:
             return Path(self.stage2).with_name(f"{Path(self.stage2).name}-{method}")
-        model = re.sub(r"[^\w.+=-]", "-", self.model)
-        return Path("runs") / f"{Path(self.data).stem}-{model}-{method}-seed{self.seed}"
+        return Path("runs") / f"{Path(self.data).stem}-{self.model_name}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values that YAML and JSON can hold; `from_dict` reads them back."""

@@ -9,7 +9,12 @@ from pathlib import Path
 
 
 def default_cache_bytes() -> int:
-    """A quarter of the memory that is free now; of 4 GiB where the system does not say."""
+    """A quarter of the memory that is free now."""
+    return available_bytes() // 4
+
+
+def available_bytes() -> int:
+    """Memory that is free now; 4 GiB where the system does not say."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         available = int(fields["MemAvailable"].split()[0]) * 1024
@@ -18,7 +23,7 @@ def default_cache_bytes() -> int:
             available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
             available = 4 << 30
-    return available // 4
+    return available
 
 
 def peak_bytes() -> int | None:

@@ -88,6 +88,7 @@ class Job:
             contrast.views if contrast else 0,
             self.mix.partner_sampler if self.mix else None,
         )
+        self.augment = "none" if self.batches.cached else self.augment
         objective = Objective(
             config.loss, config.regularizer, counts, dataclasses.asdict(config.car), config.drw_epoch, contrast
         ).to(self.machine.device)

@@ -119,6 +119,7 @@ def plan(config: Config) -> Plan:
         InputError: as training would raise it; cuts of a benchmark that only its files can tell.
     """
     data, counts, image_size, channels, augment = _data(config)
+    augment = "none" if config.head_alone and config.bn == "eval" else augment
     # Only how many there are of which class matters here, so an exponential profile stands for an unknown one.
     each = counts.each
     if each is None:

@@ -23,9 +23,9 @@ def test_three_steps_are_tried_and_nothing_is_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(jobs.Job, "step", counted)
     generator = torch.get_rng_state()
-    found = rehearse(Config(epochs=7, mix="mixup", accumulate=2, ema=0.9, out=str(tmp_path / "run")))
+    found = rehearse(plan(Config(epochs=7, mix="mixup", accumulate=2, ema=0.9, out=str(tmp_path / "run"))))
     assert seen == [64, 64, 64]
-    assert (found.epochs, found.steps) == (7, 5)
+    assert (found.epochs, found.steps, found.tried) == (7, 5, 3)
     assert found.epoch_seconds == pytest.approx(5 * (found.step_seconds + found.read_seconds) + found.score_seconds)
     assert 1e8 < found.peak <= peak_bytes()  # digits are held as they come
     assert "measured" in str(found)
@@ -48,9 +48,26 @@ def test_images_that_a_run_will_hold_count(monkeypatch):
     assert rehearsal._decoded_bytes(Config(cache_gb=1), data) == 0
 
 
-@pytest.mark.parametrize("options", [{"data": "cifar100", "imbalance_ratio": 100.0}, {"tune": "head"}])
-def test_what_cannot_be_tried_is_not(options):
-    assert rehearse(Config(**options)) is None
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data": "cifar100", "imbalance_ratio": 100.0}, "data are not here"),
+        ({"tune": "head"}, "features of all images come first"),
+        ({"model": "resnet50", "img_size": 224, "batch_size": 256, "device": "cpu"}, "takes minutes"),
+    ],
+)
+def test_what_cannot_be_tried_is_not(options, words):
+    assert words in rehearse(plan(Config(**options)))
+
+
+def test_steps_that_do_not_fit_are_not_tried(monkeypatch):
+    monkeypatch.setattr(rehearsal, "available_bytes", lambda: 1000)
+    assert "do not fit into the memory" in rehearse(plan(Config(device="cpu")))
+
+
+def test_a_long_step_is_the_only_one(monkeypatch):
+    monkeypatch.setattr(rehearsal, "LONG", 0)
+    assert rehearse(plan(Config())).tried == 1
 
 
 def test_published_weights_are_not_fetched(monkeypatch):
@@ -62,7 +79,7 @@ def test_published_weights_are_not_fetched(monkeypatch):
 
     monkeypatch.setattr(jobs, "new_network", build)
     with pytest.raises(StopIteration):
-        rehearse(Config(model="resnet10t", pretrained="timm", epochs=1))
+        rehearse(plan(Config(model="resnet10t", pretrained="timm", epochs=1)))
     assert built == [(None, "keep", 176)]
 
 
