@@ -22,8 +22,8 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
     """Prints the scores of one or more methods side by side, in per cent.
 
     Args:
-        summaries_by_name: method name to what `metrics.summarize` returns, or to a list of those, one a seed, which
-            is shown as mean ± standard deviation.
+        summaries_by_name: method name to what `Scoring.summary` or `metrics.summarize` returns, or to a list of those,
+            one a seed, which is shown as mean ± standard deviation.
         title: a line above the table.
     """
     columns = {name: [runs] if isinstance(runs, Mapping) else runs for name, runs in summaries_by_name.items()}
@@ -38,6 +38,9 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
         for name, runs in columns.items():
             table.add_row(_text(name), *[_cell(score, runs) for score in compact])
     Console().print(table)
+    notes = dict.fromkeys(runs[0]["intervals"]["note"] for runs in columns.values() if _bounds(WORST, runs))
+    if notes and len(columns) <= SIDE_BY_SIDE:
+        print(*notes, sep="\n")
 
 
 def print_evaluations(summaries_by_name: Mapping[str, Mapping], title: str | None = None) -> None:
