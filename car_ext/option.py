@@ -10,6 +10,8 @@ from typing import Any
 from car_ext.errors import InputError, suggest
 from car_ext.values import convert
 
+SWITCH = {"true": True, "false": False}  # as YAML writes them
+
 
 def option(
     default: Any,
@@ -22,12 +24,14 @@ def option(
     below: float = math.inf,
     high: float = math.inf,
     changes_result: bool = True,
+    alone: str | None = None,
 ) -> Any:
     """A field with this default, listed with its help under `group`.
 
     Allowed are `choices`, if there are any, or finite numbers >= `low`, > `above`, < `below` and <= `high`; and None
     where it is the default. `changes_result`: whether a run could end differently by it. A help that is a function is
-    called when it is read, see `help_text`.
+    called when it is read, see `help_text`. `alone`: what the flag without a value, and `true`, stand for; `false` is
+    None then.
     """
     limits = {">=": low, ">": above, "<": below, "<=": high}
     metadata = {
@@ -36,6 +40,7 @@ def option(
         "choices": tuple(choices),
         "limits": {sign: limit for sign, limit in limits.items() if math.isfinite(limit)},
         "changes_result": changes_result,
+        "alone": alone,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -83,6 +88,8 @@ def field_value(field: dataclasses.Field, value: Any, where: str) -> Any:
     text = str(value).strip()
     if field.default is None and (value is None or text.lower() == "none"):
         return None
+    if (alone := field.metadata["alone"]) and text.lower() in SWITCH:
+        return alone if SWITCH[text.lower()] else None
     result = convert(value, kind(field), where)
     if not is_allowed(field, result):
         if choices := field.metadata["choices"]:

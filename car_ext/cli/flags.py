@@ -9,10 +9,12 @@ from car_ext.cli.parser import Parser, Words
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
 from car_ext.config.recipe import build_job, recipe_options
+from car_ext.datasets.notes import tell
 from car_ext.methods import registry
 from car_ext.option import field_value, help_text, kind
 from car_ext.recipes import RECIPES
 
+FINETUNE = "finetune"  # the recipe for pretrained weights
 _METAVAR = {int: "N", float: "X", str: "NAME"}
 _METHODS = {"loss": "loss", "retrain": "stage2"} | {
     key: key for key in ("regularizer", "head", "sampler", "mix", "contrast")
@@ -51,18 +53,26 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         common = {"dest": key, "default": argparse.SUPPRESS, "help": help}
         if kind(field) is bool:
             groups[name].add_argument(_flag(key), action=argparse.BooleanOptionalAction, **common)
+        elif field.metadata["alone"]:
+            groups[name].add_argument(_flag(key), nargs="?", const="true", metavar="FILE", **common)
+            no = {**common, "help": argparse.SUPPRESS}
+            groups[name].add_argument(_flag(f"no-{key}"), action="store_const", const="false", **no)
         else:
             choices = field.metadata["choices"]
             metavar = f"{{{','.join(choices)}}}" if choices else _METAVAR[kind(field)]
             words = Words(choices or registry.methods(_METHODS.get(key, "")))
             groups[name].add_argument(_flag(key), metavar=metavar, choices=words or None, **common)
+        if key == "tune":
+            same = {**common, "help": "the same as --tune head"}
+            groups[name].add_argument("--freeze", action="store_const", const="head", **same)
 
 
 def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     """The job that the flags of `add_job` describe.
 
     `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`.
-    `base: [other, parts/another]` in such a file names files beside it whose options come before its own.
+    `base: [other, parts/another]` in such a file names files beside it whose options come before its own. Without
+    `--config` pretrained weights bring the options of the recipe `finetune`, which is told.
 
     Args:
         arguments: parsed; others among them are left alone.
@@ -71,10 +81,14 @@ def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     Raises:
         InputError: a value of another type or out of its limits, no such file, or options that contradict each other.
     """
-    given = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
-    options = recipe_options(yaml_file.find(arguments.config, recipes, "--config")) if arguments.config else {}
-    options |= {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in given.items()}
-    return build_job(options)
+    flags = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
+    given = {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in flags.items()}
+    name = arguments.config
+    if name is None and given.get("pretrained") and not given.get("stage2"):
+        name, recipes = FINETUNE, RECIPES
+        tell(f"--pretrained: options that are not given are those of --config {name}")
+    options = recipe_options(yaml_file.find(name, recipes, "--config")) if name else {}
+    return build_job(options | given)
 
 
 def names(folder: Path) -> Words:

@@ -58,7 +58,12 @@ class Config:
         choices=SELECTIONS,
     )
     selection_seed: int = option(0, "data", "seed of that shuffle, not that of the run", low=0, high=2**32 - 1)
-    img_size: int | None = option(None, "data", "side of the square the network sees, in pixels", low=4)
+    img_size: int | None = option(
+        None,
+        "data",
+        "side of the square the network sees, in pixels; default: that of the --pretrained weights, else the images'",
+        low=4,
+    )
     resize: int | None = option(
         None,
         "data",
@@ -97,10 +102,26 @@ class Config:
     )
 
     model: str = option(
-        "convnet", "model", "convnet, cifar_resnet8/20/32/44/56 (with x2 or x4: wider) or any timm model"
+        "convnet",
+        "model",
+        "convnet, cifar_resnet8/20/32/44/56 (with x2 or x4: wider) or any timm model, also "
+        "hf-hub:OWNER/NAME and local-dir:FOLDER",
     )
     patch_size: int | None = option(None, "model", "patch side of a transformer, in pixels", low=1)
-    pretrained: bool = option(False, "model", "start from timm's published weights (downloaded once)")
+    pretrained: str | None = option(
+        None,
+        "model",
+        "start from published weights: those of the model's name, downloaded once, or those of a FILE (.safetensors, "
+        ".pth, .pt, .bin); without --config the options of the recipe finetune become the defaults",
+        alone="timm",
+    )
+    stem: str = option(
+        "auto",
+        "model",
+        "first layer of a convolutional network of timm: as it is made, or 3x3 at stride 1, which keeps the resolution "
+        "of small images; auto is wide for new weights and images of up to 64 pixels, else keep",
+        choices=("auto", "keep", "wide"),
+    )
     init: str = option(
         "model",
         "model",
@@ -138,11 +159,19 @@ class Config:
     bn: str = option(
         "eval",
         "second stage",
-        "batch normalisation: eval freezes it, and the features are computed once; train lets its averages move, as "
-        "published code does, and computes them anew in every step",
+        "where the head alone is trained, batch normalisation: eval freezes it, and the features are computed once; "
+        "train lets its averages move, as published code does, and computes them anew in every step",
         choices=("eval", "train"),
     )
 
+    tune: str = option(
+        "full",
+        "optimisation",
+        "what is trained beside the head: everything; nothing (head, or --freeze: on features computed once, without "
+        "augmentation, see --bn); the normalisations; or new layers in each block of a transformer: low-rank updates "
+        "of its attention (lora), bottlenecks beside its MLPs (adaptformer)",
+        choices=("full", "head", "norm", "lora", "adaptformer"),
+    )
     epochs: int = option(40, "optimisation", "passes over the training set", low=1)
     batch_size: int = option(64, "optimisation", "images a step", low=1)
     optimizer: str = option("adamw", "optimisation", "update rule", choices=("sgd", "adamw"))
@@ -161,7 +190,30 @@ class Config:
     warmup_epochs: float = option(1.0, "optimisation", "epochs of linear warm-up, may be a fraction", low=0)
     momentum: float = option(0.9, "optimisation", "momentum of sgd; adamw ignores it", low=0, below=1)
     nesterov: bool = option(False, "optimisation", "Nesterov's momentum for sgd; adamw ignores it")
-    weight_decay: float = option(0.05, "optimisation", "weight decay, on all parameters", low=0)
+    weight_decay: float = option(0.05, "optimisation", "weight decay", low=0)
+    decay_norm: bool = option(
+        True,
+        "optimisation",
+        "weight decay also on biases, normalisations and what else a model of timm leaves out of it",
+    )
+    layer_decay: float | None = option(
+        None,
+        "optimisation",
+        "factor of the learning rate from each layer of a timm model to the one before; 0.65 to 0.8 suit fine-tuning",
+        above=0,
+        high=1,
+    )
+    ema: float | None = option(
+        None,
+        "optimisation",
+        "average the weights: the share of the average that stays in a step, such as 0.999, less in the first steps; "
+        "the average is scored, kept and exported",
+        above=0,
+        below=1,
+    )
+    accumulate: int = option(
+        1, "optimisation", "batches whose gradients make one step, as a batch that many times as large", low=1
+    )
     clip_grad: float | None = option(None, "optimisation", "largest gradient norm of a step", above=0)
     amp: str = option(
         "auto",
@@ -170,6 +222,23 @@ class Config:
         choices=("auto", "none", "bf16", "fp16"),
     )
     channels_last: bool | None = option(None, "optimisation", "channels-last weights; default: on CUDA")
+
+    keep: str = option(
+        "auto",
+        "validation",
+        "whose weights are kept, tested and exported: of the best epoch on the validation images, or of the last; auto "
+        "is best where there are such images",
+        choices=("auto", "best", "last"),
+    )
+    keep_by: str = option(
+        "balanced",
+        "validation",
+        "the score that makes an epoch the best: overall, balanced, worst, many, medium or few, as val_NAME in "
+        "metrics.jsonl; of equal epochs the first",
+    )
+    patience: int | None = option(
+        None, "validation", "end after this many epochs in a row that are no better on the validation images", low=1
+    )
 
     seed: int = option(0, "run", "fixes initial weights, order and augmentation", low=0, high=2**32 - 1)
     out: str | None = option(
@@ -219,8 +288,10 @@ class Config:
             )
         if self.retrain and not self.stage2:
             raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
-        if self.stage2 and self.contrast != "none":
-            raise InputError(f"contrast is {self.contrast}, but a second stage trains no features; leave it out.")
+        if self.stage2 and self.tune != "full":
+            raise InputError(f"tune is {self.tune}, but a second stage trains its head alone; leave it out.")
+        if self.head_alone and self.contrast != "none":
+            raise InputError(f"contrast is {self.contrast}, but the head alone trains no features; leave it out.")
 
     def _check_car(self) -> None:
         """Refuse an option of CAR that its word gives and `car` contradicts; a default contradicts nothing."""
@@ -253,6 +324,11 @@ class Config:
         return self.retrain or "+".join(words)
 
     @property
+    def head_alone(self) -> bool:
+        """Whether the backbone stays as it is."""
+        return bool(self.stage2) or self.tune == "head"
+
+    @property
     def drop_epochs(self) -> list[int]:
         """After which epochs the rate falls by `step_factor`; none for a cosine."""
         words = (self.step_epochs or "").split(",") if self.schedule == "step" else []
@@ -271,7 +347,8 @@ class Config:
         method = re.sub(r"[^\w.+=-]", "-", self.method)
         if self.stage2:
             return Path(self.stage2).with_name(f"{Path(self.stage2).name}-{method}")
-        return Path("runs") / f"{Path(self.data).stem}-{self.model}-{method}-seed{self.seed}"
+        model = re.sub(r"[^\w.+=-]", "-", self.model)
+        return Path("runs") / f"{Path(self.data).stem}-{model}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values that YAML and JSON can hold; `from_dict` reads them back."""

@@ -69,7 +69,7 @@ def _first_stage(options: Mapping[str, Any]) -> dict[str, Any]:
     if not options.get("stage2"):
         return {}
     taken = recipe_options(Path(options["stage2"]) / "config.yaml")
-    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch", "contrast"):
+    for own in ("out", "resume", "stage2", "retrain", "bn", "drw_epoch", "contrast", "tune"):
         taken.pop(own, None)
     if name := options.get("retrain"):
         method, _ = registry.parse("stage2", name)

@@ -1,4 +1,7 @@
-"""Checkpoints that survive a kill at any moment: written aside, synced, renamed, older ones then removed."""
+"""Checkpoints that survive a kill at any moment: written aside, synced, renamed, older ones then removed.
+
+`checkpoint-EPOCH/` is where a run goes on, `kept-EPOCH/` the classifier of its best epoch, where one is kept.
+"""
 
 import hashlib
 import json
@@ -16,6 +19,7 @@ from torch import Tensor
 from car_ext.errors import InputError
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
+LATEST, KEPT = "checkpoint", "kept"
 
 
 def save(directory: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
@@ -26,7 +30,16 @@ def save(directory: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapp
     Returns:
         The checkpoint's folder.
     """
-    final = directory / f"checkpoint-{epoch:06d}"
+    final = write(directory, LATEST, epoch, tensors, state)
+    keep_only(directory, LATEST, epoch)
+    return final
+
+
+def write(directory: Path, kind: str, epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
+    """Write `directory/KIND-EPOCH/` as `save` does; others stay, what was there under that name does not."""
+    final = directory / f"{kind}-{epoch:06d}"
+    if final.exists():
+        shutil.rmtree(final)
     draft = final.with_suffix(".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -39,14 +52,18 @@ def save(directory: Path, epoch: int, tensors: Mapping[str, Tensor], state: Mapp
         _sync(path)
     draft.rename(final)
     _sync(directory)
-    for old in directory.glob("checkpoint-*"):
-        if old != final:
-            shutil.rmtree(old)
     return final
 
 
-def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
-    """The newest checkpoint.
+def keep_only(directory: Path, kind: str, epoch: int) -> None:
+    """Remove every folder of this kind but that of `epoch`."""
+    for old in directory.glob(f"{kind}-*"):
+        if old.name != f"{kind}-{epoch:06d}":
+            shutil.rmtree(old)
+
+
+def load_latest(directory: Path, kind: str = LATEST) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+    """The newest checkpoint, or kept classifier.
 
     Returns:
         `(epoch, tensors on the CPU, state)`, or None if there is none.
@@ -54,7 +71,7 @@ def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]
     Raises:
         InputError: it is damaged.
     """
-    found = _newest(directory)
+    found = _newest(directory, kind)
     if found is None:
         return None
     try:
@@ -63,15 +80,15 @@ def load_latest(directory: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]
             raise ValueError(f"{_TENSORS} is not what was written")
         return state.pop("epoch"), load_file(found / _TENSORS), state
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        if _newest(directory) != found:  # a training has just replaced it
-            return load_latest(directory)
+        if _newest(directory, kind) != found:  # a training has just replaced it
+            return load_latest(directory, kind)
         raise InputError(
             f"the checkpoint {found} is damaged ({error}); bring back a copy, or remove it to start again."
         ) from error
 
 
-def _newest(directory: Path) -> Path | None:
-    return max(directory.glob("checkpoint-" + "[0-9]" * 6), default=None)
+def _newest(directory: Path, kind: str) -> Path | None:
+    return max(directory.glob(f"{kind}-" + "[0-9]" * 6), default=None)
 
 
 def pack(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ class Batches:
         cached: whether batches hold features (N, D) in place of images (N, H, W, C).
         train: batches of the training split, an epoch at a time through `epoch`.
         test: batches of the test split.
+        val: of the validation split; None where there is none.
 
     Args:
         config: the job.
@@ -52,11 +53,12 @@ class Batches:
         partner_sampler: str | None = None,
     ) -> None:
         self._config, self._machine, self._augment = config, machine, augment
-        self.cached = bool(config.stage2) and config.bn == "eval"
-        self._train_split, test = data.train, data.test
+        self.cached = config.head_alone and config.bn == "eval"
+        self._train_split, test, val = data.train, data.test, data.val
         self._side: int | None = image_size  # of the images to load
         if self.cached:
             self._train_split, test = self._features(model, data.train), self._features(model, test)
+            val = val and self._features(model, val)
         if isinstance(model.head, NearestClassMean):
             seen = self._train_split if self.cached else self._features(model, data.train)
             model.head.fit(torch.from_numpy(seen.images), torch.from_numpy(seen.targets))
@@ -67,6 +69,7 @@ class Batches:
         if partner_sampler:
             self.partners = self._training(partner_sampler, derive("partner", config.seed))
         self.test = self._evaluation(test)
+        self.val = None if val is None else self._evaluation(val)
 
     def epoch(self, epoch: int, with_partners: bool) -> Iterator[tuple[Batch, Batch | None]]:
         """The training batches of an epoch, each with a batch to mix it with."""

@@ -13,20 +13,23 @@ from car_ext.errors import InputError
 from car_ext.machine.device import Machine
 from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
+from car_ext.metrics.scoring import Scoring
 from car_ext.metrics.summary import group_accuracies
 from car_ext.metrics.vocabulary import scores
 from car_ext.models.classifier import Classifier
+from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
 from car_ext.seeds import derive
 from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
-from car_ext.training.network import check_single_image, new_network, replace_head, single_values
+from car_ext.training.network import check_single_image, new_network, replace_head, single_values, sized
 from car_ext.training.objective import Objective
-from car_ext.training.optimizer import rate_of_step
+from car_ext.training.optimizer import part_of_update, rate_of_step, updates_per_epoch
 from car_ext.training.passes import Passed, count_confusions, logits_of
 from car_ext.training.progress import Progress
+from car_ext.training.selection import Selection
 
 TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than it saves
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU
@@ -46,6 +49,7 @@ class Job:
         learner: what is trained.
         epoch: epochs done.
         trained: what the last of them has for its line of metrics.jsonl before it is scored.
+        scored: the scores of the last of all, with nothing left to train; None before.
         seconds: they took.
 
     Args:
@@ -58,7 +62,8 @@ class Job:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.machine = Machine(config.device, config.amp)
-        self.data, self.image_size, self.augment = load_data(config)
+        self.data, self.image_size, self.augment = load_data(sized(config))
+        Selection(config, self.data.val is not None)  # what it would refuse later
         torch.manual_seed(config.seed)
         self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
         self.model.to(self.machine.device)
@@ -87,6 +92,7 @@ class Job:
         self.threads = config.threads or (1 if tiny else torch.get_num_threads())
         self.epoch = 0
         self.trained: dict[str, Any] = {}
+        self.scored: Scoring | None = None
         self.seconds = 0.0
 
     def _first_stage(self) -> tuple[Classifier, list[str]]:
@@ -96,6 +102,11 @@ class Job:
         """The network of the first run, frozen, with a new head."""
         model, state = load_run(run)
         self._check_classes(state, f"the run {run}")
+        if state["image_size"] != self.image_size:
+            raise InputError(
+                f"the run {run} is of images of {state['image_size']} pixels, but this job loads {self.image_size}; "
+                f"give --img-size {state['image_size']}."
+            )
         replace_head(model, self.config.head, self.data.class_counts)
         return model, [*state["heads"], self.config.head]
 
@@ -106,9 +117,11 @@ class Job:
             check_single_image(self.model, self.image_size, self.data.channels)
         objective.check(self.model.head, self.mix)
         if self.mix and self.batches.cached:
-            raise InputError(f"--mix {config.mix} mixes images, but this second stage sees features; add --bn train.")
+            raise InputError(
+                f"--mix {config.mix} mixes images, but the head alone is trained, on features; add --bn train."
+            )
         if config.test_flip and self.batches.cached:
-            raise InputError("--test-flip mirrors images, but this second stage sees features; add --bn train.")
+            raise InputError("--test-flip mirrors images, but the head alone is trained, on features; add --bn train.")
 
     def train_epoch(self, report: Progress) -> None:
         """Train for one epoch; `trained` has the first half of its line of metrics.jsonl."""
@@ -128,27 +141,51 @@ class Job:
             "images_per_second": len(self.data.train) / seconds,
         }
 
-    def score_epoch(self) -> dict[str, Any]:
-        """Score the test images; the whole line of metrics.jsonl."""
-        start = time.perf_counter()
-        confusion = count_confusions(self.test_logits(), self.data.num_classes)
+    def score_epoch(self, report: Progress) -> dict[str, Any]:
+        """Score the validation images or, where there are none, the test images; the whole line of metrics.jsonl."""
+        start, part = time.perf_counter(), "test" if self.data.val is None else "val"
+        if self.epoch == self.config.epochs:
+            self.scored = self.score(part, report)
+            confusion = self.scored.confusion
+        else:
+            confusion = count_confusions(self.logits(part, report), self.data.num_classes)
         accuracies = group_accuracies(confusion, self.data.class_counts)
         self.seconds += time.perf_counter() - start
-        return self.trained | {f"test_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch}
+        return self.trained | {f"{part}_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch}
 
-    def test_logits(self) -> Passed:
-        """Of the test images, of the model as it is; see `passes.logits_of`."""
-        return logits_of(self.learner.network, self.batches.test, self.machine, self.config.test_flip)
+    def score(self, part: str, report: Progress) -> Scoring:
+        """Every score of the test or val images, of the result as it is."""
+        scoring = Scoring(self.data.num_classes, self.config.logits)
+        for logits, targets in self.logits(part, report):
+            scoring.update(logits.float().cpu().numpy(), targets.numpy())
+        return scoring
 
-    def train_logits(self) -> Passed:
-        """The same of the training images, without augmentation."""
-        return logits_of(self.learner.network, self.batches.train_once(), self.machine, self.config.test_flip)
+    def logits(self, part: str, report: Progress) -> Passed:
+        """Of the test, val or train images without augmentation, of the result as it is; see `passes.logits_of`."""
+        batches = {"test": self.batches.test, "val": self.batches.val, "train": self.batches.train_once()}[part]
+        assert batches is not None, "there are no validation images"
+        shown = report.scoring(batches, {"val": "validation", "train": "training"}.get(part, part))
+        return logits_of(self.learner.scored, shown, self.machine, self.config.test_flip)
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """Make the classifier of a `keepsake` the result."""
+        self.learner.result.load_state_dict(checkpoint.unpack("model", tensors))
+        self.scored = None
+
+    def keepsake(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The result as it is: what `take` and `load_run` need, as tensors and as JSON values."""
+        return checkpoint.pack("model", self.learner.result.state_dict()), self._described()
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `restore` and `load_run` need, as tensors and as JSON values."""
         tensors, state = self.learner.snapshot()
-        return tensors, {
+        return tensors, {**self._described(), **state, "seconds": self.seconds, "trained": self.trained}
+
+    def _described(self) -> dict[str, Any]:
+        """What is to know of the classifier without its weights."""
+        return {
             "config": self.config.to_dict(),
+            "network": self.model.built,
             "heads": self.heads,
             "class_names": list(self.data.class_names),
             "class_counts": self.data.class_counts.tolist(),
@@ -158,9 +195,6 @@ class Job:
             "stored_size": self.data.image_size,
             "mean": self.model.mean.tolist(),
             "std": self.model.std.tolist(),
-            **state,
-            "seconds": self.seconds,
-            "trained": self.trained,
         }
 
     def restore(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -171,6 +205,11 @@ class Job:
         """
         # There is no generator state here: every epoch seeds its own.
         self._check_classes(state, "this --out")
+        if self.config.pretrained and "network" not in state:
+            raise InputError(
+                "this --out began with pretrained weights in an older version, which chose their size and stem "
+                "otherwise; use a new --out."
+            )
         if state.get("data_fingerprint", self.data.fingerprint) != self.data.fingerprint:  # older snapshots have none
             raise InputError(
                 f"the images of {self.config.data} are not those that this --out began with, although their classes "
@@ -193,6 +232,7 @@ class Job:
         config, epoch, mix = self.config, self.epoch, self.mix
         self.learner.set_epoch(epoch, config.epochs)
         steps = len(self.batches.train)
+        updates = updates_per_epoch(steps, config)
         batches = self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, config.epochs))
         mixing = torch.Generator().manual_seed(derive("mix", config.seed, epoch))
         # Dropout starts from (seed, epoch), so that resuming needs no generator state. It does so after the
@@ -200,17 +240,18 @@ class Job:
         torch.manual_seed(derive("dropout", config.seed, epoch))
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
         for step, (batch, partner) in enumerate(batches):
-            rate = rate_of_step((epoch - 1) * steps + step, steps, config)
+            rate = rate_of_step((epoch - 1) * updates + step // config.accumulate, updates, config)
+            part = part_of_update(step, steps, config)
             images, targets, *views = self.machine.to_device(*batch)
             if mix is None:
-                rows.append(self.learner.step(images, targets, rate, *views))
+                rows.append(self.learner.step(images, targets, rate, part, *views))
             else:
                 other = None
                 if partner is not None:
                     other_images, other_targets = self.machine.to_device(*partner)
                     other = other_images, other_targets
                 mixed = mix(images, targets, mixing, other, epoch, config.epochs)
-                rows.append(self.learner.step(mixed.images, mixed, rate, *views))
+                rows.append(self.learner.step(mixed.images, mixed, rate, part, *views))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)

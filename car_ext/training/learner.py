@@ -11,7 +11,7 @@ from car_ext.methods.augment.mix import Mixed
 from car_ext.models.classifier import Classifier
 from car_ext.run import checkpoint
 from car_ext.training.objective import Objective
-from car_ext.training.optimizer import build_optimizer
+from car_ext.training.optimizer import SCALE, build_optimizer
 
 
 class Learner:
@@ -20,8 +20,10 @@ class Learner:
     Attributes:
         model: the classifier.
         network: what batches go through: the classifier, or its head alone where they hold features.
+        average: the moving average of the classifier, where one is asked for.
         objective: the loss and what joins it.
         optimizer: of all that is trained.
+        rate: the learning rate of the last step.
 
     Args:
         config: the job.
@@ -36,15 +38,21 @@ class Learner:
     ) -> None:
         self.model, self.objective = model, objective
         self.network: nn.Module = model.head if on_features else model
-        self.optimizer = build_optimizer(config, model, objective)
+        self.average = _average(config, model)
+        self.optimizer, self.rate = build_optimizer(config, model, objective), config.lr
         self._machine, self._on_features = machine, on_features
-        self._frozen, self._clip = bool(config.stage2), config.clip_grad
+        self._frozen, self._clip, self._updates = config.head_alone, config.clip_grad, 0
         self._scaler = torch.amp.GradScaler("cuda", enabled=machine.amp is torch.float16)
 
     @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
+    def result(self) -> Classifier:
+        """What is scored and kept: the average, or the classifier itself."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def scored(self) -> nn.Module:
+        """The part of the result that batches go through."""
+        return self.result.head if self._on_features else self.result
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Before each epoch, from 1."""
@@ -55,10 +63,25 @@ class Learner:
     def after_epoch(self) -> None:
         self.objective.after_epoch(self.model.head)
 
-    def step(self, inputs: Tensor, targets: Tensor | Mixed, rate: float, views: Tensor | None = None) -> Tensor:
-        """One update; the batch's sums of loss, base loss, sigma and correct predictions, float32 (4,)."""
+    def step(
+        self,
+        inputs: Tensor,
+        targets: Tensor | Mixed,
+        rate: float,
+        part: tuple[int, int] = (0, 1),
+        views: Tensor | None = None,
+    ) -> Tensor:
+        """One batch and, with the last part of a step, its update.
+
+        `part`: which of how many batches of the step this is. Their gradients are averaged; batch normalisation and
+        CAR's moving average see each batch by itself.
+
+        Returns:
+            The batch's sums of loss, base loss, sigma and correct predictions, float32 (4,).
+        """
+        self.rate = rate
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(SCALE, 1)
         with self._machine.autocast():
             with torch.set_grad_enabled(not self._frozen):
                 if self.objective.contrast is not None and views is not None:
@@ -69,29 +92,51 @@ class Learner:
         logits = logits.float()
         terms = self.objective(logits, targets, features.float(), self.model.head, views)
         if terms.loss.requires_grad:  # not where the head has nothing to train
-            self._update(terms.loss)
+            self._update(terms.loss, *part)
         labels = targets.targets if isinstance(targets, Mixed) else targets
         correct = (logits.argmax(dim=1) == labels).float().mean()
         return torch.stack([*terms, correct]).detach() * len(labels)
 
-    def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
-        self._scaler.scale(loss).backward()
+    def _update(self, loss: Tensor, number: int, parts: int) -> None:
+        if number == 0:
+            self.optimizer.zero_grad()
+        self._scaler.scale(loss / parts).backward()
+        if number < parts - 1:
+            return
         if self._clip:
             self._scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self._clip)
+            groups = self.optimizer.param_groups
+            torch.nn.utils.clip_grad_norm_([weight for group in groups for weight in group["params"]], self._clip)
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        self._updates += 1
+        if self.average is not None:
+            self.average.update(self.model, self._updates)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `restore` needs, as tensors and as JSON values."""
         tensors, groups = checkpoint.pack_optimizer(self.optimizer)
         tensors |= checkpoint.pack("model", self.model.state_dict())
         tensors |= checkpoint.pack("objective", self.objective.state_dict())
-        return tensors, {"optimizer_groups": groups, "scaler": self._scaler.state_dict()}
+        if self.average is not None:
+            tensors |= checkpoint.pack("average", self.average.module.state_dict())
+        return tensors, {"optimizer_groups": groups, "scaler": self._scaler.state_dict(), "updates": self._updates}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         self.model.load_state_dict(checkpoint.unpack("model", tensors))
         self.objective.load_state_dict(checkpoint.unpack("objective", tensors))
         checkpoint.unpack_optimizer(self.optimizer, tensors, state["optimizer_groups"])
         self._scaler.load_state_dict(state["scaler"])
+        self._updates = state.get("updates", 0)  # older snapshots have no average to count for
+        if self.average is not None:
+            self.average.module.load_state_dict(checkpoint.unpack("average", tensors))
+
+
+def _average(config: Config, model: Classifier) -> Any:
+    """timm's moving average of a model; in step t no more than 1 - t^(-2/3) of it stays, so that it soon leaves the
+    initial weights behind."""
+    if not config.ema:
+        return None
+    from timm.utils import ModelEmaV3  # timm takes a second to import
+
+    return ModelEmaV3(model, decay=config.ema, use_warmup=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from car_ext.errors import InputError
 from car_ext.methods.heads import build_head
 from car_ext.methods.heads.base import weight_of
 from car_ext.models.classifier import Classifier, build_model
+from car_ext.models.small import NETWORKS
 from car_ext.priors import PerClass
 
 SINGLE = "Expected more than 1 value per channel"  # how PyTorch refuses to normalise one value
@@ -32,7 +34,22 @@ def new_network(config: Config, data: datasets.LongTailedData, image_size: int) 
         config.pretrained,
         [config.head],
         config.init,
+        config.stem,
+        tune=config.tune,
     )
+
+
+def sized(config: Config) -> Config:
+    """The job with the image size of the pretrained weights, where it begins from some and names none.
+
+    Raises:
+        InputError: an unknown network.
+    """
+    if not config.pretrained or config.img_size or config.model in NETWORKS:
+        return config
+    from car_ext.models.timm_models import native_size  # timm takes a second to import
+
+    return dataclasses.replace(config, img_size=native_size(config.model))
 
 
 def replace_head(model: Classifier, head: str, class_counts: PerClass) -> None:

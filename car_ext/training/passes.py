@@ -1,6 +1,6 @@
 """Passes over a split without gradients, in eval mode: the features of its images, and what they are taken for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from car_ext.machine.device import Machine
 from car_ext.metrics.counts import confusion_counts
 from car_ext.models.classifier import Classifier
+from car_ext.training.loader import Batch
 
 Passed = Iterator[tuple[Tensor, Tensor]]  # logits (N, K) and targets (N,) of one batch after another
 
@@ -24,13 +25,13 @@ def features(model: Classifier, batches: DataLoader, machine: Machine) -> np.nda
 
 
 @torch.no_grad()
-def logits_of(network: nn.Module, batches: DataLoader, machine: Machine, flip: bool = False) -> Passed:
+def logits_of(network: nn.Module, batches: Iterable[Batch], machine: Machine, flip: bool = False) -> Passed:
     """Logits (N, K) of every batch, on the device and in its precision, and its targets (N,).
 
     With `flip` they are the means of the logits of an image and of its mirror image.
     """
     network.eval()
-    for images, targets in batches:
+    for images, targets, *_ in batches:
         (images,) = machine.to_device(images)
         with machine.autocast():
             logits = network(images)

@@ -21,9 +21,9 @@ from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes
-from car_ext.training.network import check_single_image, replace_head
+from car_ext.training.network import check_single_image, replace_head, sized
 from car_ext.training.objective import Objective
-from car_ext.training.optimizer import rate_of_step
+from car_ext.training.optimizer import rate_of_step, updates_per_epoch
 
 PHOTOGRAPH = 224  # pixels, where the data do not say
 
@@ -83,6 +83,7 @@ class Plan:
 
     def __str__(self) -> str:
         config, counts, memory = self.config, self.counts, sum(self.memory.values())
+        accumulated = config.accumulate
         groups = ", ".join(f"{number} {name}" for name, number in (self.groups or {}).items())
         half = memory - self.memory["activations"] // 2
         lines = {
@@ -92,7 +93,7 @@ class Plan:
             "method": config.method,
             "model": "{}, {:,} parameters, {:,} of them trained".format(config.model, *self.parameters),
             "images": f"{self.image_size} pixels, augmentation {self.augment}",
-            "batches": f"{config.batch_size} images",
+            "batches": f"{config.batch_size} images" + (f", {accumulated} a step" if accumulated > 1 else ""),
             "steps": f"{self.steps:,}, {config.epochs} epochs of {self.steps_per_epoch:,}",
             "learning rate": ", ".join(f"{rate:.3g} after {epoch:g}" for epoch, _, rate in self.milestones) + " epochs",
             "memory": f"about {_gigabytes(memory)} in float32, {_gigabytes(half)} in half precision (an estimate)",
@@ -124,7 +125,8 @@ def plan(config: Config) -> Plan:
     if min(config.batch_size, counts.total) == 1:
         check_single_image(model, image_size, channels)
     labels = np.arange(counts.total) % counts.classes
-    steps = len(build_sampler(config.sampler, labels, config.batch_size, config.seed))
+    batches = len(build_sampler(config.sampler, labels, config.batch_size, config.seed))
+    steps = updates_per_epoch(batches, config)
     modules, views = (model,) if contrast is None else (model, contrast), 1 + (contrast.views if contrast else 0)
     parameters = list(chain(*(module.parameters() for module in modules)))
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -153,12 +155,12 @@ def plan(config: Config) -> Plan:
 def _data(config: Config) -> tuple[str, ClassCounts, int, int, str]:
     """What it is called, its training images, side and channels of what the network sees, and the augmentation."""
     if config.data not in BENCHMARKS or config.data_root:
-        data, image_size, augment = load_data(dataclasses.replace(config, cache_gb=0, download=False))
+        data, image_size, augment = load_data(dataclasses.replace(sized(config), cache_gb=0, download=False))
         return data.name, ClassCounts.of(data.class_counts), image_size, data.channels, augment
     return (
         f"{config.data} (as published)",
         _published(config),
-        config.img_size or find_source(config.data).side or PHOTOGRAPH,
+        sized(config).img_size or find_source(config.data).side or PHOTOGRAPH,
         3,
         config.augment,
     )
@@ -181,10 +183,20 @@ def _network(config: Config, counts: PerClass, image_size: int, channels: int) -
         model, _ = load_run(config.stage2)
         replace_head(model, config.head, counts)
     else:
+        stem = "keep" if config.pretrained and config.stem == "auto" else config.stem  # no weights are fetched here
         with torch.device("meta"):
             grey = [0.5] * channels
             model = build_model(
-                config.model, counts, image_size, channels, grey, grey, config.patch_size, heads=[config.head]
+                config.model,
+                counts,
+                image_size,
+                channels,
+                grey,
+                grey,
+                config.patch_size,
+                heads=[config.head],
+                stem=stem,
+                tune=config.tune,
             )
     return model.to("meta")
 

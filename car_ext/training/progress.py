@@ -2,11 +2,14 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from car_ext.config.config import Config
+from car_ext.training.loader import Batch
 
 
 class Progress:
@@ -15,6 +18,7 @@ class Progress:
     def __init__(self, config: Config, steps: int, epochs_done: int, shown: bool = True) -> None:
         terminal = sys.stderr.isatty()
         self._config, self._lines, self._scores = config, shown and not terminal, dict[str, str]()
+        self._silent = not (shown and terminal)
         self._start, self._first = time.perf_counter(), epochs_done * steps
         self._bar = tqdm(
             desc=config.method,
@@ -22,7 +26,7 @@ class Progress:
             initial=self._first,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             dynamic_ncols=True,
-            disable=not (shown and terminal),
+            disable=self._silent,
         )
 
     def __enter__(self) -> "Progress":
@@ -40,9 +44,22 @@ class Progress:
             values["sigma"] = f"{sigma:.3f}"
         self._bar.set_postfix(values | self._scores)
 
+    def scoring(self, batches: DataLoader, what: str) -> Iterable[Batch]:
+        """The batches of images that are scored; a bar below the other where they take more than a second."""
+        return tqdm(
+            batches,
+            desc=f"scoring the {what} images",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+            dynamic_ncols=True,
+            leave=False,
+            delay=1,
+            disable=self._silent,
+        )
+
     def epoch(self, row: dict[str, Any]) -> None:
         """An epoch is done; `row` is its line of metrics.jsonl."""
-        self._scores = {key: f"{100 * row[f'test_{key}']:.1f}%" for key in ("overall", "worst")}
+        part = "val" if "val_overall" in row else "test"
+        self._scores = {key: f"{100 * row[f'{part}_{key}']:.1f}%" for key in ("overall", "worst")}
         epoch, epochs = row["epoch"], self._config.epochs
         if self._lines and (epoch == epochs or epoch % -(-epochs // 10) == 0):
             sigma = "" if row["sigma"] is None else f"  sigma {row['sigma']:.3f}"

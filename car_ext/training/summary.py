@@ -15,18 +15,21 @@ from car_ext.metrics.findings import Findings
 from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.metrics.scoring import Scoring
 from car_ext.training.job import Job
+from car_ext.training.progress import Progress
 
 
-def summarize(job: Job) -> tuple[dict[str, Any], Findings, PredictionsFile]:
-    """The summary of a job, ready for JSON, its findings and its predictions, of the model as it is."""
+def summarize(job: Job, report: Progress, kept_epoch: int) -> tuple[dict[str, Any], Findings, PredictionsFile]:
+    """The summary of a job, ready for JSON, its findings and its predictions, of the result as it is.
+
+    Its weights are of `kept_epoch`. What was scored after the last epoch is not scored again.
+    """
     config, device, amp = job.config, job.machine.device, job.machine.amp
-    train_confusion, moving_average = _of_training(job)
-    scoring = Scoring(job.data.num_classes, config.logits)
-    for logits, targets in job.test_logits():
-        scoring.update(logits.float().cpu().numpy(), targets.numpy())
-    predictions = {"test": replace(scoring.predictions, files=job.data.test.files)}
+    train_confusion, moving_average = _of_training(job, report)
+    validation = None if job.data.val is None else job.scored or job.score("val", report)
+    scoring = job.scored if job.scored and validation is None else job.score("test", report)
     summary = {
         **scoring.summary(job.data.class_counts, job.data.class_names, train_confusion=train_confusion),
+        **({"validation": _of_validation(job, validation), "kept_epoch": kept_epoch} if validation else {}),
         "moving_average": moving_average,
         "method": config.method,
         "model": config.model,
@@ -54,15 +57,22 @@ def summarize(job: Job) -> tuple[dict[str, Any], Findings, PredictionsFile]:
         },
     }
     findings = scoring.findings(job.data.test.images, job.data.test.files)
+    predictions = {"test": replace(scoring.predictions, files=job.data.test.files)}
+    if validation and job.data.val:
+        predictions["val"] = replace(validation.predictions, files=job.data.val.files)
     return summary, findings, PredictionsFile(job.data.class_names, predictions)
 
 
-def _of_training(job: Job) -> tuple[np.ndarray, dict[str, float | None] | None]:
+def _of_validation(job: Job, scoring: Scoring) -> dict[str, Any]:
+    return scoring.summary(job.data.class_counts, job.data.class_names)
+
+
+def _of_training(job: Job, report: Progress) -> tuple[np.ndarray, dict[str, float | None] | None]:
     """Counts (K, K) on the training images, and how far CAR's moving average is from all of them."""
     car, classes = job.learner.objective.car, job.data.num_classes
     full = None if car is None else FullConfusion(car)
     confusion = np.zeros((classes, classes), np.int64)
-    for logits, targets in job.train_logits():
+    for logits, targets in job.logits("train", report):
         logits = logits.float().cpu()
         confusion += confusion_counts(logits.argmax(dim=1).numpy(), targets.numpy(), classes)
         if full:

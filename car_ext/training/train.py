@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
@@ -17,6 +18,7 @@ from car_ext.run.lock import INSIDE, alone, refuse_many_processes
 from car_ext.training.job import Job
 from car_ext.training.loader import alive_workers
 from car_ext.training.progress import Progress
+from car_ext.training.selection import Selection
 from car_ext.training.summary import summarize
 
 PLACES = {"data", "data_root", "test_list"}  # the same data may lie elsewhere when a run is resumed
@@ -25,14 +27,17 @@ PLACES = {"data", "data_root", "test_list"}  # the same data may lie elsewhere w
 def train(
     config: Config, *, progress: bool = True, after_epoch: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
-    """Run the job and return its summary: the metrics of the last epoch and how they came about.
+    """Run the job and return its summary: the metrics of the kept epoch and how they came about.
 
-    Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint and, at
-    the end, findings.npz (what `car_ext.report` shows besides the scores), predictions.parquet (what each image is
-    taken for) and summary.json. With
+    Where the data have validation images, they are scored after each epoch, the best one is kept, and the test images
+    are scored once, at the end. Without, the test images are scored after each epoch, and the last one is kept.
+
+    Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint, where one
+    is chosen that of the best epoch and, at the end, findings.npz (what `car_ext.report` shows besides the scores),
+    predictions.parquet (what each image is taken for) and summary.json. With
     `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
     where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
-    written before the test images are read.
+    written before it is scored.
 
     Args:
         config: the job.
@@ -67,29 +72,51 @@ def _run(
     config = job.config
     folder.start(dataclasses.replace(config, resume=False).to_dict())
     scored = folder.keep_metrics(job.epoch)
+    selection = Selection(config, job.data.val is not None, folder.read_metrics())
     with (
         threads(job.threads),
         SummaryWriter(folder.tensorboard, purge_step=scored + 1) as writer,
         Progress(config, len(job.batches.train), job.epoch, shown=progress) as report,
     ):
-        while scored < config.epochs:
+        while scored < config.epochs and not selection.ended:
             if scored == job.epoch:
                 job.train_epoch(report)
                 checkpoint.save(folder.path, job.epoch, *job.snapshot())
-            row = job.score_epoch()
+            row = job.score_epoch(report)
             scored += 1
+            if selection.add(row):
+                checkpoint.write(folder.path, checkpoint.KEPT, job.epoch, *job.keepsake())
             folder.add_metrics(row)
+            if selection.best:
+                checkpoint.keep_only(folder.path, checkpoint.KEPT, selection.best)  # now that the line says so
             for key, value in row.items():
                 if value is not None:
                     writer.add_scalar(key, value, job.epoch)
             report.epoch(row)
             if after_epoch:
                 after_epoch(row)
-        summary, findings, predictions = summarize(job)
+        if selection.best not in (None, job.epoch):
+            job.take(_kept(folder, selection.best))
+        summary, findings, predictions = summarize(job, report, selection.best or job.epoch)
     folder.write_findings(findings)
     folder.write_predictions(predictions)
     folder.write_summary(summary)
     return summary
+
+
+def _kept(folder: RunFolder, epoch: int | None) -> dict[str, Tensor]:
+    """The classifier of the best epoch.
+
+    Raises:
+        InputError: it is gone.
+    """
+    found = checkpoint.load_latest(folder.path, checkpoint.KEPT)
+    if found is None or found[0] != epoch:
+        raise InputError(
+            f"{folder.path} has lost the weights of its best epoch, {epoch}; bring back {checkpoint.KEPT}-{epoch:06d}, "
+            "or give another --out to start again."
+        )
+    return found[1]
 
 
 def _done(folder: RunFolder, config: Config) -> dict[str, Any] | None:

@@ -32,13 +32,30 @@ def test_no_flags_give_the_defaults():
     assert Config().run_dir == Path("runs/digits-convnet-ce-seed0")
 
 
+def test_pretrained_weights_bring_the_recipe_finetune(capsys):
+    recipe = parse(["--config", "finetune"])
+    assert recipe.pretrained == "timm"
+    assert recipe == parse(["--pretrained"])
+    assert dataclasses.replace(recipe, pretrained="a.pth", lr=0.5) == parse(["--pretrained", "a.pth", "--lr", "0.5"])
+    assert "those of --config finetune" in capsys.readouterr().err
+    assert parse(["--config", "cifar10_lt_resnet32_ce", "--pretrained"]).epochs == 200
+    assert parse(["--no-pretrained"]) == Config()
+
+
+@pytest.mark.parametrize(("written", "value"), [("true", "timm"), ("false", None), ("null", None), ("a.pth", "a.pth")])
+def test_pretrained_reads_as_it_was_written_before(tmp_path, written, value):
+    (tmp_path / "config.yaml").write_text(f"pretrained: {written}")
+    assert read_recipe(tmp_path / "config.yaml").pretrained == value
+    assert Config(pretrained={"true": True, "false": False}.get(written, value)).pretrained == value
+
+
 def test_flags_of_every_type():
-    flags = "--lr 1e-3 --epochs 7 --pretrained --no-channels-last --clip-grad 2 --car-alpha 1 --car-absent hold"
+    flags = "--lr 1e-3 --epochs 7 --nesterov --no-channels-last --clip-grad 2 --car-alpha 1 --car-absent hold"
     config = parse([*flags.split(), "--regularizer", "car", "--data", "/a/b/photos.zip", "--seed=3"])
     assert config == Config(
         lr=0.001,
         epochs=7,
-        pretrained=True,
+        nesterov=True,
         channels_last=False,
         clip_grad=2.0,
         car=CAROptions(alpha=1.0, absent="hold"),
@@ -184,7 +201,7 @@ def test_bad_flags_are_named_with_the_fix(flags, words):
         ("lr: [1, 2]", ["lr", "[1, 2]", "a number"]),
         ("lr:", ["lr", "None"]),
         ("epochs: many", ["epochs", "'many'", "whole number"]),
-        ("pretrained: 3", ["pretrained", "true or false"]),
+        ("nesterov: 3", ["nesterov", "true or false"]),
         ("optimizer: adam", ["optimizer", "did you mean adamw?"]),
         ("car: {beta: 1.5}", ["car.beta", "1.5"]),
         ("- lr", ["list"]),

@@ -72,6 +72,26 @@ def test_small_images_keep_their_resolution_in_the_stem():
     assert build("resnet18", 96).backbone.conv1.kernel_size == large.conv1.kernel_size == (7, 7)
 
 
+def test_the_stem_is_a_choice():
+    assert build("resnet18", 32, stem="keep").backbone.conv1.kernel_size == (7, 7)
+    wide = build("resnet18", 96, stem="wide")
+    assert (wide.backbone.conv1.stride, wide.built["stem"]) == ((1, 1), "wide")
+    for name, size, words in (
+        ("vit_tiny_patch16_224", 32, "has patches; give --patch-size"),
+        ("convnet", 8, "takes no --stem wide"),
+        ("dla34", 32, "as wide already"),
+    ):
+        with pytest.raises(InputError, match=words):
+            build(name, size, stem="wide")
+
+
+def test_published_weights_keep_their_stem(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **kw: create(name, **kw))
+    for pretrained, stem in ((None, "wide"), ("timm", "keep")):
+        assert build("resnet18", 32, pretrained=pretrained).built["stem"] == stem
+
+
 def test_the_small_stem_keeps_the_middle_of_the_kernel(monkeypatch):
     original = timm.create_model("resnet18", num_classes=K)
     monkeypatch.setattr(
@@ -106,7 +126,7 @@ def test_grey_images():
         ("vit_tiny_patch16_224", 30, {}, ["30", "--patch-size"]),
         ("vit_tiny_patch16_224", 32, {"patch_size": 5}, ["32", "5-pixel"]),
         ("resnet18", 32, {"patch_size": 4}, ["--patch-size 4", "resnet18"]),
-        ("convnet", 8, {"pretrained": True}, ["convnet", "--pretrained"]),
+        ("convnet", 8, {"pretrained": "timm"}, ["convnet", "--pretrained"]),
         ("levit_128", 32, {}, ["levit_128", "32 pixels"]),
     ],
 )
@@ -119,10 +139,10 @@ def test_what_cannot_be_built_is_named_with_the_fix(name, size, options, words):
 def test_pretrained_weights_bring_their_statistics(monkeypatch):
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **kw: create(name, **kw))
-    model = build_model("resnet18", COUNTS, 32, 3, None, None, pretrained=True)
+    model = build_model("resnet18", COUNTS, 32, 3, None, None, pretrained="timm")
     assert model.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
-    grey = build_model("resnet18", COUNTS, 32, 1, None, None, pretrained=True)
-    own = build_model("resnet18", COUNTS, 32, 3, MEAN, STD, pretrained=True)
+    grey = build_model("resnet18", COUNTS, 32, 1, None, None, pretrained="timm")
+    own = build_model("resnet18", COUNTS, 32, 3, MEAN, STD, pretrained="timm")
     assert own.mean.tolist() == pytest.approx(MEAN)
     assert grey.mean.tolist() == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
 
@@ -137,4 +157,4 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(InputError, match=r"no route to host.*leave --pretrained out"):
-        build("resnet18", pretrained=True)
+        build("resnet18", pretrained="timm")

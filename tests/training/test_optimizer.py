@@ -5,7 +5,11 @@ import torch
 
 from car_ext.config.config import Config
 from car_ext.errors import InputError
-from car_ext.training.optimizer import build_optimizer, rate_of_step
+from car_ext.machine.device import Machine
+from car_ext.models.classifier import build_model
+from car_ext.training.learner import Learner
+from car_ext.training.objective import Objective
+from car_ext.training.optimizer import build_optimizer, part_of_update, rate_of_step, updates_per_epoch
 
 
 def test_nesterov_s_step_is_its_formula():
@@ -21,6 +25,40 @@ def test_nesterov_s_step_is_its_formula():
         assert module.weight.item() == pytest.approx(weight, abs=1e-12)
 
 
+def test_layers_and_normalisations_have_rates_and_decays_of_their_own():
+    model = build_model("resnet10t", [5] * 3, 32, 3, [0.5] * 3, [0.5] * 3)
+    config = Config(lr=0.1, weight_decay=0.3, layer_decay=0.5, decay_norm=False)
+    found = {}
+    for group in build_optimizer(config, model, torch.nn.Linear(2, 2)).param_groups:
+        found |= {id(weight): (group.get("lr_scale", 1), group["weight_decay"]) for weight in group["params"]}
+    backbone = model.backbone
+    assert found[id(model.head.weight)] == (1, 0.3)
+    assert found[id(model.head.bias)] == (1, 0)
+    assert found[id(backbone.layer4[0].conv1.weight)] == (1, 0.3)
+    assert found[id(backbone.layer4[0].bn1.weight)] == (1, 0)
+    assert found[id(backbone.layer3[0].conv1.weight)] == (0.5, 0.3)
+    assert found[id(backbone.conv1[0].weight)] == (0.5**4, 0.3)
+    assert len(found) == len(list(model.parameters())) + 2
+    (group,) = build_optimizer(Config(), model).param_groups
+    assert len(group["params"]) == len(list(model.parameters()))
+    with pytest.raises(InputError, match="--layer-decay needs the layers of a timm model"):
+        build_optimizer(config, build_model("convnet", [5] * 3, 8, 1, [0.5], [0.5]))
+
+
+def test_a_step_takes_each_layer_s_rate():
+    torch.manual_seed(0)
+    model = build_model("resnet10t", [5] * 3, 32, 3, [0.5] * 3, [0.5] * 3)
+    config = Config(optimizer="sgd", momentum=0, weight_decay=0, layer_decay=0.5)
+    learner = Learner(config, model, Objective("ce", "none", [5] * 3, {}), Machine("cpu", "none"), on_features=False)
+    learner.set_epoch(1, 1)
+    images, targets = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
+    for weight, scale in ((model.head.weight, 1), (model.backbone.layer3[0].conv1.weight, 0.5)):
+        before = weight.detach().clone()
+        learner.step(images, targets, 0.1)
+        torch.testing.assert_close(before - weight, 0.1 * scale * weight.grad)
+    assert learner.rate == 0.1
+
+
 def test_nesterov_needs_momentum():
     with pytest.raises(InputError, match="nesterov is a form of momentum, but momentum is 0"):
         Config(optimizer="sgd", nesterov=True, momentum=0.0)
@@ -32,3 +70,47 @@ def test_a_constant_rate_stays_after_the_warm_up():
     assert rates[:10] == sorted(rates[:10])
     assert rates[0] < 0.1
     assert set(rates[10:]) == {0.5}
+
+
+def learner(config: Config) -> Learner:
+    torch.manual_seed(0)
+    model = build_model("convnet", [5] * 3, 8, 1, [0.5], [0.5])
+    model.backbone = torch.nn.Flatten()  # no layer that mixes the images of a batch
+    model.head = torch.nn.Linear(64, 3)
+    objective = Objective("ce", "none", [5] * 3, {})
+    return Learner(config, model, objective, Machine("cpu", "none"), on_features=False)
+
+
+def images(number: int) -> torch.Tensor:
+    return torch.randint(0, 256, (number, 8, 8, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
+
+
+def test_batches_of_a_step_are_one_large_batch():
+    config, inputs, targets = Config(clip_grad=0.1), images(8), torch.arange(8) % 3
+    whole, parts = learner(config), learner(config)
+    whole.step(inputs, targets, 0.01)
+    before = parts.model.head.weight.detach().clone()
+    for number in range(2):
+        assert torch.equal(parts.model.head.weight, before)
+        parts.step(inputs[4 * number :][:4], targets[4 * number :][:4], 0.01, (number, 2))
+    torch.testing.assert_close(parts.model.head.weight, whole.model.head.weight)
+
+
+def test_the_last_step_of_an_epoch_has_the_batches_that_are_left():
+    config = Config(accumulate=3)
+    assert updates_per_epoch(7, config) == 3
+    parts = [part_of_update(batch, 7, config) for batch in range(7)]
+    assert parts == [(0, 3), (1, 3), (2, 3), (0, 3), (1, 3), (2, 3), (0, 1)]
+
+
+def test_the_average_of_the_weights_is_its_formula():
+    found = learner(Config(ema=0.5, optimizer="sgd", momentum=0, weight_decay=0))
+    expected = None
+    for step in range(1, 5):
+        found.step(images(6), torch.arange(6) % 3, 1.0)
+        weight = found.model.head.weight.detach().clone()
+        stays = min(0.5, 1 - step ** (-2 / 3))  # none of the initial weights
+        expected = weight if expected is None else stays * expected + (1 - stays) * weight
+        torch.testing.assert_close(found.result.head.weight, expected)
+    assert found.scored is found.result
+    assert not torch.equal(found.result.head.weight, found.model.head.weight)

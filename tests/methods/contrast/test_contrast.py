@@ -472,6 +472,6 @@ def test_a_second_stage_takes_no_contrast_over(tmp_path):
     train(config, progress=False)
     assert parse(["--stage2", config.out, "--retrain", "crt"]).contrast == "none"
     assert parse(["--stage2", config.out]).contrast == "none"
-    with pytest.raises(InputError, match="a second stage trains no features"):
+    with pytest.raises(InputError, match="the head alone trains no features"):
         parse(["--stage2", config.out, "--contrast", "bcl"])
     assert config.method == "balanced_softmax+cosine+bcl"
