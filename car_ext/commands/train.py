@@ -2,7 +2,7 @@
 
 import argparse
 
-from car_ext.cli.parser import Parser
+from car_ext.cli.parser import Parser, Words
 
 EXAMPLES = """\
 examples:
@@ -18,17 +18,29 @@ examples:
       what it would be: classes, steps, learning rates, parameters, time, memory; nothing is written
   %(prog)s --config runs/NAME/config.yaml --resume
       go on with a run that was interrupted, to the very same result
+  %(prog)s --log wandb mlflow
+      the metrics of every epoch there as well
 """
 
 
 def add_options(parser: Parser) -> None:
     """Adds this command's options."""
     from car_ext.cli.flags import add_job
+    from car_ext.training.logger import LOGGERS
 
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print what the job would be, with the time and memory of three steps; nothing is written",
+    )
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        default=(),
+        metavar="LOGGER",
+        choices=Words(LOGGERS.known()),
+        help=f"send the metrics there as well: {', '.join(LOGGERS.known())}, each set up by its own environment, such "
+        "as WANDB_MODE=offline; TensorBoard's events are always written",
     )
     add_job(parser)
 
@@ -49,9 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     from car_ext import report
     from car_ext.cli.tables import print_summary
+    from car_ext.training.logger import loggers
     from car_ext.training.train import train
 
-    summary = train(config)
+    summary = train(config, callbacks=loggers(arguments.log))
     report.write([config.run_dir], config.run_dir / "report.html")
     print_summary({config.method: summary})
     print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['seconds']:.1f} s")

@@ -36,6 +36,7 @@ from car_ext.studies.trials import (
     queue,
     run_name,
 )
+from car_ext.training.callbacks import Callback
 from car_ext.training.data import load_data
 from car_ext.training.train import train
 from car_ext.values import distinct
@@ -214,17 +215,18 @@ class _Runner:
                 seen.add(row["epoch"])
                 trial.report(value, number * job.epochs + row["epoch"])
 
-        def after_epoch(row: Mapping[str, Any]) -> None:
-            report(row)
-            if trial.should_prune():
-                trial.set_user_attr("pruned", {"epoch": row["epoch"], "seed": seed})
-                raise optuna.TrialPruned
+        class Pruning(Callback):
+            def after_epoch(self, row: Mapping[str, Any]) -> None:
+                report(row)
+                if trial.should_prune():
+                    trial.set_user_attr("pruned", {"epoch": row["epoch"], "seed": seed})
+                    raise optuna.TrialPruned
 
         job = dataclasses.replace(job, seed=seed, out=str(folder), resume=True)
         with alone(folder, wait=True):  # two may have proposed, or queued, the same settings at once
             for row in RunFolder(folder).read_metrics() if self.prune else ():  # of an interrupted run
                 report(row)
-            summary = train(job, progress=self.progress, after_epoch=after_epoch if self.prune else None)
+            summary = train(job, progress=self.progress, callbacks=[Pruning()] if self.prune else [])
         scored = summary.get("validation") or summary
         if self.score.of(scored) is None:
             raise InputError(f"{self.score.key} is not defined on {summary['data']}; choose another --score.")

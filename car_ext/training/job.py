@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from car_ext.training.progress import Progress
 from car_ext.training.selection import Selection
 
 TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than it saves
+StepListener = Callable[[int, Mapping[str, float]], object]  # as `Callback.after_step`
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU
 
 
@@ -129,12 +130,12 @@ class Job:
         if config.test_flip and self.batches.cached:
             raise InputError("--test-flip mirrors images, but the head alone is trained, on features; add --bn train.")
 
-    def train_epoch(self, report: Progress) -> None:
+    def train_epoch(self, report: Progress, after_step: StepListener | None = None) -> None:
         """Train for one epoch; `trained` has the first half of its line of metrics.jsonl."""
         start = time.perf_counter()
         self.epoch += 1
         with single_values():
-            loss, base, sigma, accuracy = self._train_epoch(report)
+            loss, base, sigma, accuracy = self._train_epoch(report, after_step)
         seconds = time.perf_counter() - start
         self.seconds += seconds
         self.trained = {
@@ -234,7 +235,7 @@ class Job:
                 "with; use a new --out."
             )
 
-    def _train_epoch(self, report: Progress) -> list[float]:
+    def _train_epoch(self, report: Progress, after_step: StepListener | None) -> list[float]:
         """One pass over the training set; the means of loss, base loss, sigma and accuracy over its images."""
         config, epoch = self.config, self.epoch
         steps = len(self.batches.train)
@@ -245,16 +246,20 @@ class Job:
         # loader has begun, which draws a seed of its own.
         torch.manual_seed(derive("dropout", config.seed, epoch))
         seen, rows, looked = np.empty((0, 4), np.float32), [], time.perf_counter()
+        told: list[tuple[float, int]] = []  # rate and images of each row
         for step, (batch, partner) in enumerate(batches):
             rate = rate_of_step((epoch - 1) * updates + step // config.accumulate, updates, config)
             rows.append(self.step(batch, partner, mixing, rate, part_of_update(step, steps, config)))
+            told.append((rate, len(batch[1])))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)
                 if not finite.all():
                     raise self._diverged(int(finite.argmin()))
                 report.steps(len(rows), *(seen[-len(rows) :, [0, 2]].mean(axis=0) / config.batch_size))
-                rows, looked = [], time.perf_counter()
+                if after_step:
+                    self._tell(after_step, (epoch - 1) * steps + step + 1 - len(rows), seen[-len(rows) :], told)
+                rows, told, looked = [], [], time.perf_counter()
         self.learner.after_epoch()
         return (seen.sum(axis=0, dtype=np.float64) / len(self.data.train)).tolist()
 
@@ -277,6 +282,14 @@ class Job:
             other = other_images, other_targets
         mixed = self.mix(images, targets, mixing, other, max(self.epoch, 1), self.config.epochs)
         return self.learner.step(mixed.images, mixed, rate, part, *views)
+
+    def _tell(self, listener: StepListener, before: int, rows: np.ndarray, told: list[tuple[float, int]]) -> None:
+        """Of steps that are done, each by its means over its images."""
+        with_sigma = self.learner.objective.car is not None
+        for number, (sums, (rate, images)) in enumerate(zip(rows, told, strict=True), before + 1):
+            loss, base, sigma, accuracy = (sums / images).tolist()
+            values = {"loss": loss, "base_loss": base, "train_accuracy": accuracy, "lr": rate}
+            listener(number, values | ({"sigma": sigma} if with_sigma else {}))
 
     def _diverged(self, step: int) -> InputError:
         kept = f" (the checkpoint of epoch {self.epoch - 1} is kept)" if self.epoch > 1 else ""

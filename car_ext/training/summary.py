@@ -20,7 +20,7 @@ from car_ext.training.progress import Progress
 def summarize(job: Job, report: Progress, kept_epoch: int) -> tuple[dict[str, Any], Findings, PredictionsFile]:
     """The summary of a job, ready for JSON, its findings and predictions; the weights are those of `kept_epoch`.
 
-    What was scored after the last epoch is not scored again.
+    Its weights are of `kept_epoch`. What was scored after the last epoch is not scored again.
     """
     config, data, device, amp = job.config, job.data, job.machine.device, job.machine.amp
     train_confusion, moving_average = _of_training(job, report)

@@ -1,11 +1,11 @@
 """Train a classifier, and resume it to the bit."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
@@ -16,18 +16,18 @@ from car_ext.machine.memory import keep_freed_memory
 from car_ext.run import checkpoint
 from car_ext.run.folder import RunFolder
 from car_ext.run.lock import INSIDE, alone, refuse_many_processes
+from car_ext.training.callbacks import Callback, Callbacks
 from car_ext.training.job import Job
 from car_ext.training.loader import alive_workers
 from car_ext.training.progress import Progress
 from car_ext.training.selection import Selection
 from car_ext.training.summary import summarize
+from car_ext.training.tensorboard import TensorBoard
 
 PLACES = {"data", "data_root", "test_list"}  # the same data may lie elsewhere when a run is resumed
 
 
-def train(
-    config: Config, *, progress: bool = True, after_epoch: Callable[[dict[str, Any]], None] | None = None
-) -> dict[str, Any]:
+def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback] = ()) -> dict[str, Any]:
     """Run the job and return its summary: the metrics of the kept epoch and how they came about.
 
     Where the data have validation images, they are scored after each epoch, the best one is kept, and the test images
@@ -43,8 +43,7 @@ def train(
     Args:
         config: the job.
         progress: show it on stderr.
-        after_epoch: called with each line of metrics.jsonl, once its checkpoint is written: whatever it raises ends
-            the run, which can be resumed.
+        callbacks: hear of the run, see `Callback`; TensorBoard's events are written besides.
 
     Raises:
         InputError: anything wrong with the input, before the folder is created; a loss that is not finite; another
@@ -64,24 +63,23 @@ def train(
                 raise _differing(folder, moved)
             if found:
                 job.restore(*found)
-            return _done(folder, config) or _run(job, folder, progress, after_epoch)
+            return _done(folder, config) or _run(job, folder, progress, Callbacks([TensorBoard(), *callbacks]))
 
 
-def _run(
-    job: Job, folder: RunFolder, progress: bool, after_epoch: Callable[[dict[str, Any]], None] | None
-) -> dict[str, Any]:
+def _run(job: Job, folder: RunFolder, progress: bool, callbacks: Callbacks) -> dict[str, Any]:
     config = job.config
     folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
     selection = Selection(config, job.data.val is not None, folder.read_metrics())
     with (
         threads(job.threads),
-        SummaryWriter(folder.tensorboard, purge_step=scored + 1) as writer,
+        contextlib.closing(callbacks),
         Progress(config, len(job.batches.train), job.epoch, shown=progress) as report,
     ):
+        callbacks.on_start(config, folder.path)
         while scored < config.epochs and not selection.ended:
             if scored == job.epoch:
-                job.train_epoch(report)
+                job.train_epoch(report, callbacks.after_step if callbacks.hear_steps else None)
                 checkpoint.save(folder.path, job.epoch, *job.snapshot())
             row = job.score_epoch(report)
             scored += 1
@@ -90,18 +88,15 @@ def _run(
             folder.add_metrics(row)
             if selection.best:
                 checkpoint.keep_only(folder.path, checkpoint.KEPT, selection.best)  # now that the line says so
-            for key, value in row.items():
-                if value is not None:
-                    writer.add_scalar(key, value, job.epoch)
             report.epoch(row)
-            if after_epoch:
-                after_epoch(row)
+            callbacks.after_epoch(row)
         if selection.best not in (None, job.epoch):
             job.take(_kept(folder, selection.best))
         summary, findings, predictions = summarize(job, report, selection.best or job.epoch)
-    folder.write_findings(findings)
-    folder.write_predictions(predictions)
-    folder.write_summary(summary)
+        folder.write_findings(findings)
+        folder.write_predictions(predictions)
+        folder.write_summary(summary)
+        callbacks.on_end(summary)
     return summary
 
 

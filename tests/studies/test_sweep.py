@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
+from hears import Hears
 
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
@@ -63,13 +64,13 @@ def run(space: Space, out: Path, config: Config = JOB, **options) -> dict:
 def fake(score, calls=None, split="test"):
     """Training in no time: ``score(config, epoch)`` is the worst class."""
 
-    def train(config, *, progress, after_epoch):
+    def train(config, *, progress, callbacks):
         if calls is not None:
             calls.append(config)
         for epoch in range(1, config.epochs + 1):
             row = {"epoch": epoch} | {f"{split}_{of.epoch}": score(config, epoch) for of in scores() if of.epoch}
-            if after_epoch:
-                after_epoch(row)
+            for callback in callbacks:
+                callback.after_epoch(row)
         value = score(config, config.epochs)
         counts = {"test_counts": {"a": 100}, "per_class_accuracy": {"a": value}}
         return dict.fromkeys((of.key for of in scores()), value) | counts | {"data": "digits"}
@@ -100,13 +101,13 @@ def test_an_interrupted_sweep_ends_in_the_same_table(space, tmp_path, monkeypatc
     whole = run(space(TWO), tmp_path / "whole" / "out")
     train, epochs = module.train, []
 
-    def dies(config, *, progress, after_epoch):
+    def dies(config, *, progress, callbacks):
         def after(row):
             epochs.append((config.car.absent, config.seed, row["epoch"]))
             if len(epochs) == 3:
                 raise SystemExit
 
-        return train(config, progress=progress, after_epoch=after)
+        return train(config, progress=progress, callbacks=[Hears(after)])
 
     monkeypatch.setattr(module, "train", dies)
     with pytest.raises(SystemExit):
@@ -150,7 +151,7 @@ def test_a_search_goes_on_and_proposes_what_one_without_a_break_does(space, tmp_
 def test_by_default_the_images_of_all_seeds_are_counted_together(space, tmp_path, monkeypatch):
     right = {0.1: {0: [0, 9, 20], 1: [0, 11, 20]}, 0.2: {0: [0, 19, 20], 1: [0, 19, 20]}}  # the worst class is 0 in all
 
-    def train(config, *, progress, after_epoch):
+    def train(config, *, progress, callbacks):
         summaries = []
         for images in ([5, 20, 20], [30, 30, 30]):  # validation and test
             confusion = np.diag(np.minimum(right[config.lr][config.seed], images))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hears import Hears
 
 from car_ext.cli.flags import parse
 from car_ext.config.config import Config
@@ -57,7 +58,7 @@ def test_the_default_job_by_hand():
 def test_a_plan_is_what_a_run_does(tmp_path):
     config = Config(epochs=3, batch_size=100, optimizer="sgd", lr=0.05, out=str(tmp_path / "run"))
     found, rates = plan(config), []
-    summary = train(config, progress=False, after_epoch=lambda row: rates.append(row["lr"]))
+    summary = train(config, progress=False, callbacks=[Hears(lambda row: rates.append(row["lr"]))])
     assert found.parameters[0] == summary["parameters"]
     assert found.counts.each.tolist() == list(summary["class_counts"].values())
     steps = found.steps_per_epoch

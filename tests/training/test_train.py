@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hears import Hears
 from PIL import Image
 from torch import nn
 
@@ -383,11 +384,11 @@ def test_a_caller_hears_of_each_epoch_and_can_end_the_run(tmp_path):
             raise StopIteration
 
     with pytest.raises(StopIteration):
-        train(config, progress=False, after_epoch=stop_after_two)
+        train(config, progress=False, callbacks=[Hears(stop_after_two)])
     assert heard == [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert checkpoint.load_latest(config.run_dir)[0] == 2
     whole = train(dataclasses.replace(config, out=str(tmp_path / "whole")), progress=False)
-    again = train(dataclasses.replace(config, resume=True), progress=False, after_epoch=heard.append)
+    again = train(dataclasses.replace(config, resume=True), progress=False, callbacks=[Hears(heard.append)])
     assert [row["epoch"] for row in heard] == [1, 2, 3]
     assert heard[-1]["test_balanced"] == again["balanced_accuracy"] == whole["balanced_accuracy"]
 
