@@ -55,8 +55,8 @@ def for_data(options: Mapping[str, Any], data: Any) -> dict[str, Any]:
         return dict(options)
     if ratio := options.get("imbalance_ratio"):
         tell(
-            f"the recipe cuts {named} to an imbalance ratio of {ratio:g}; {data} is other data, of which all images are "
-            "used (--imbalance-ratio cuts them)"
+            f"the recipe cuts {named} to an imbalance ratio of {ratio:g}; {data} is other data, of which all images "
+            "are used (--imbalance-ratio cuts them)"
         )
     return {key: value for key, value in options.items() if key not in CUT}
 
