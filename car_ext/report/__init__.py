@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from car_ext.errors import InputError
 from car_ext.files import write_text
 from car_ext.report.runs import Run, arranged
 
-__all__ = ["Run", "write", "write_monitoring"]
+__all__ = ["Run", "write", "write_monitoring", "write_survey"]
 
 
 def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path) -> None:
@@ -64,6 +66,23 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
     from car_ext.report.monitoring.page import render  # Bokeh, as above
 
     write_text(out, render(read, log.name))
+
+
+def write_survey(facts: Mapping[str, Any], pictures: Mapping[tuple[str, int], np.ndarray], out: str | Path) -> None:
+    """Writes the page of a data set, with the same policy as `write`.
+
+    Args:
+        facts: as of `car_ext.datasets.survey.survey`.
+        pictures: some images by split and position, each (H, W, C) uint8.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: an `out` whose folder does not exist.
+    """
+    out = _writable(out)
+    from car_ext.report.survey import render  # Bokeh, as above
+
+    write_text(out, render(facts, pictures))
 
 
 def _writable(out: str | Path) -> Path:

@@ -26,7 +26,7 @@ def pictures(run: Run) -> list[Picture]:
         true, predicted = (run.class_names[example[key]] for key in ("true", "predicted"))
         shown.append(
             Picture(
-                _png(pixels),
+                png(pixels),
                 f"test image {example['image']}: {true}, taken for {predicted}",
                 f"{true} \N{RIGHTWARDS ARROW} {predicted}",
                 f"{100 * example['confidence']:.0f} %",
@@ -37,7 +37,8 @@ def pictures(run: Run) -> list[Picture]:
     return shown
 
 
-def _png(pixels: np.ndarray) -> str:
+def png(pixels: np.ndarray) -> str:
+    """An image (H, W, C) uint8 as a data: URL."""
     content = io.BytesIO()
     Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(content, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

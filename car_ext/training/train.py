@@ -1,6 +1,7 @@
 """Train a classifier, and resume it to the bit."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
+from car_ext.datasets.overview import overview
 from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
@@ -67,6 +69,8 @@ def _run(
     config = job.config
     folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
+    if progress:
+        print(*overview(job.data), sep="\n", file=sys.stderr, flush=True)
     with (
         threads(job.threads),
         SummaryWriter(folder.tensorboard, purge_step=scored + 1) as writer,
