@@ -2,7 +2,7 @@
 
 import argparse
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from car_ext.cli.parser import Parser, Words
@@ -41,8 +41,14 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", choices=names(RECIPES), help="YAML file or recipe name that sets defaults"
     )
+    add_options(parser, OPTIONS)
+
+
+def add_options(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
+    """Adds a flag for each of some options, in groups."""
     groups: dict[str, typing.Any] = {}
-    for key, field in OPTIONS.items():
+    for key in keys:
+        field = OPTIONS[key]
         name = field.metadata["group"]
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
@@ -68,7 +74,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
-    """The job that the flags of `add_job` describe.
+    """The job that the flags of `add_job`, or of `add_options`, describe.
 
     `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`. Where
     `--data` is not the data set that the recipe names, the recipe does not cut it, see `recipe.for_data`.
@@ -84,7 +90,7 @@ def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     """
     flags = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
     given = {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in flags.items()}
-    name = arguments.config
+    name = getattr(arguments, "config", None)
     if name is None and given.get("pretrained") and not given.get("stage2"):
         name, recipes = FINETUNE, RECIPES
         tell(f"--pretrained: options that are not given are those of --config {name}")

@@ -9,9 +9,10 @@ from typing import Any
 import car_ext
 from car_ext.cli import exits
 from car_ext.cli.parser import Parser
-from car_ext.commands import compare, evaluate, export, info, labels, methods, monitor, report, sweep, train
+from car_ext.commands import compare, data, evaluate, export, info, labels, methods, monitor, report, sweep, train
 
 COMMANDS: dict[str, ModuleType] = {
+    "data": data,
     "train": train,
     "compare": compare,
     "sweep": sweep,
@@ -26,6 +27,8 @@ COMMANDS: dict[str, ModuleType] = {
 DESCRIPTION = "Image classifiers that are good on their worst class: train, compare, export, evaluate, watch."
 EXAMPLES = """\
 examples:
+  %(prog)s data photos/
+      what is in a folder of images: classes, splits, unreadable files, copies, and what follows
   %(prog)s train --regularizer car
       the built-in long-tailed digits with CAR, about two seconds; the run is runs/digits-convnet-ce+car-seed0
   %(prog)s compare --data photos/ --model resnet18 --seeds 0 1

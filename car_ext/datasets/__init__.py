@@ -38,6 +38,7 @@ __all__ = [
     "Split",
     "find_source",
     "hold_out",
+    "list_data",
     "load",
     "register",
 ]
@@ -85,33 +86,48 @@ def load(
         InputError: unknown data, a bad image_size or imbalance_ratio, an option the data has no use for, a benchmark of
             another size than published, or unreadable or misplaced files.
     """
-    if image_size is not None and not 1 <= image_size <= 4096:
-        raise InputError(f"image_size is {image_size}: give pixels from 1 to 4096")
-    name, options, needs_train = str(data), options or DataOptions(), "train" in splits
-    source = find_source(name)
-    options.check_used(name, *source.options)
-    loaded = source.load(Request(name, image_size, options, needs_train, "test" in splits))
-    if name in BENCHMARKS:
-        check_size(name, loaded, splits)
-    if imbalance_ratio is None:
-        imbalance_ratio = source.imbalance_ratio
-    if needs_train:
-        loaded = with_test(loaded, options, needed="test" in splits)
-        held = () if loaded.val is None else (loaded.val.images,)
-        spent = Spent((loaded.train.images, *held), len(loaded.test) if loaded.whole else None)
-        loaded = replace(with_val(_cut(loaded, source, imbalance_ratio, options), options), spent=spent)
-        splits = [*splits, "val"] if loaded.val else splits
-    else:
-        loaded = without(loaded, trained)
+    loaded = list_data(data, image_size, imbalance_ratio, splits, options, trained)
+    splits = [*splits, "val"] if loaded.val else splits
     decoded = _decoded(loaded, splits, default_cache_bytes() if cache_bytes is None else cache_bytes)
-    if needs_train:  # what is compared is the files, whether or not they are held in memory
-        decoded = replace(decoded, fingerprint=fingerprint(loaded, splits), notes=(*decoded.notes, *_of_val(decoded)))
+    if "train" in splits:  # what is compared is the files, whether or not they are held in memory
+        decoded = replace(decoded, fingerprint=fingerprint(loaded, splits))
     if {"train", "test"} <= {*splits}:
         notes = (*unmeasured(decoded.class_names, decoded.test.targets, decoded.name), *shared(loaded, decoded))
         decoded = replace(decoded, notes=(*decoded.notes, *notes))
     for note in decoded.notes:
         tell(note)
     return decoded
+
+
+def list_data(
+    data: str | Path,
+    image_size: int | None = None,
+    imbalance_ratio: float | None = None,
+    splits: Collection[str] = ("train", "test"),
+    options: DataOptions | None = None,
+    trained: Collection[Mapping[str, Any] | None] = (),
+) -> LongTailedData:
+    """Lists a data set, cut and split as `load` does it, with the same arguments; none of its images is decoded.
+
+    Raises:
+        InputError: as `load`, but for images that cannot be read.
+    """
+    if image_size is not None and not 1 <= image_size <= 4096:
+        raise InputError(f"image_size is {image_size}: give pixels from 1 to 4096")
+    name, options, needs_train = str(data), options or DataOptions(), "train" in splits
+    source = find_source(name)
+    options.check_used(name, *source.options)
+    listed = source.load(Request(name, image_size, options, needs_train, "test" in splits))
+    if name in BENCHMARKS:
+        check_size(name, listed, splits)
+    if not needs_train:
+        return without(listed, trained)
+    listed = with_test(listed, options, needed="test" in splits)
+    held = () if listed.val is None else (listed.val.images,)
+    spent = Spent((listed.train.images, *held), len(listed.test) if listed.whole else None)
+    ratio = source.imbalance_ratio if imbalance_ratio is None else imbalance_ratio
+    listed = with_val(_cut(listed, source, ratio, options), options)
+    return replace(listed, spent=spent, notes=(*listed.notes, *_of_val(listed)))
 
 
 def _of_val(data: LongTailedData) -> list[str]:

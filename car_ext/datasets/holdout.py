@@ -6,7 +6,7 @@ import numpy as np
 
 from car_ext.datasets.draw import drawn, drawn_groups, group_numbers
 from car_ext.datasets.duplicates import shared
-from car_ext.datasets.notes import few, tell, unmeasured
+from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.options import DataOptions
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.errors import InputError
@@ -46,8 +46,7 @@ def with_test(data: LongTailedData, options: DataOptions, needed: bool = True) -
     whole = "each class in whole groups" if options.groups else "each class"
     notes = [
         f"{data.name} has no test images of its own: {len(test):,} of {len(data.train):,} images, about "
-        f"{100 * share:.3g} % of {whole}, are its test split (--test-share; --split-seed {options.split_seed})",
-        *few(data.class_names, test.targets, data.name),
+        f"{100 * share:.3g} % of {whole}, are its test split (--test-share; --split-seed {options.split_seed})"
     ]
     return replace(part, notes=(*data.notes, *notes))
 

@@ -51,8 +51,8 @@ def few(class_names: Sequence[str], targets: np.ndarray, data: str) -> list[str]
         return []
     have = "has" if len(names) == 1 else "have"
     return [
-        f"{len(names):,} of {len(class_names):,} classes {have} fewer than {ENOUGH} test images in {data}, so that one "
-        f"image more or less moves a class's accuracy by over {100 / ENOUGH:.0f} points: {listed(names)}"
+        f"{len(names):,} of {len(class_names):,} classes {have} fewer than {ENOUGH} test images in {data}: worst-class "
+        f"accuracy will be noise; look at the worst tenth of the classes, or add test images: {listed(names)}"
     ]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from car_ext.metrics.label_issues import LabelIssues
 
-__all__ = ["Run", "write", "write_label_issues", "write_monitoring"]
+__all__ = ["Run", "write", "write_label_issues", "write_monitoring", "write_survey"]
 
 
 def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path) -> None:
@@ -83,9 +83,26 @@ def write_label_issues(issues: "LabelIssues", images: Mapping[str, "np.ndarray"]
         InputError: an `out` whose folder does not exist.
     """
     out = _writable(out)
-    from car_ext.report.label_issues import render  # Bokeh, as above
+    from car_ext.report.label_issues import render
 
     write_text(out, render(issues, images, source))
+
+
+def write_survey(facts: Mapping[str, Any], pictures: Mapping[tuple[str, int], "np.ndarray"], out: str | Path) -> None:
+    """Writes the page of a data set, with the same policy as `write`.
+
+    Args:
+        facts: as of `car_ext.datasets.survey.survey`.
+        pictures: some images by split and position, each (H, W, C) uint8.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: an `out` whose folder does not exist.
+    """
+    out = _writable(out)
+    from car_ext.report.survey import render
+
+    write_text(out, render(facts, pictures))
 
 
 def _writable(out: str | Path) -> Path:

@@ -53,6 +53,7 @@ def _parted(file: str) -> tuple[str, str, str]:
 
 
 def png(pixels: np.ndarray) -> str:
+    """An image (H, W, C) uint8 as a data: URL."""
     content = io.BytesIO()
     Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(content, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
+from car_ext.datasets.overview import overview
 from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
@@ -71,6 +73,8 @@ def _run(job: Job, folder: RunFolder, progress: bool, callbacks: Callbacks) -> d
     folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
     selection = Selection(config, job.data.val is not None, folder.read_metrics())
+    if progress:
+        print(*overview(job.data), sep="\n", file=sys.stderr, flush=True)
     with (
         threads(job.threads),
         contextlib.closing(callbacks),
