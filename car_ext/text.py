@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+_PLAIN = " .,;-/%'\"?()=+"  # what means nothing to Markdown within a line
+
 
 def percent(mean: float | None, deviation: float | None = None) -> str:
     """A fraction in per cent with one decimal: `84.3`, `84.3 ± 1.2`, or `-` where undefined."""
@@ -15,6 +17,11 @@ def percent(mean: float | None, deviation: float | None = None) -> str:
 def printable(name: str) -> str:
     """A name for a terminal or a page: without control characters, changes of direction or broken Unicode."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def markdown(text: str) -> str:
+    """Text within a line of Markdown: what that or HTML would take for its own becomes a character reference."""
+    return "".join(c if c.isalnum() or c in _PLAIN else f"&#{ord(c)};" for c in printable(text))
 
 
 def nfc(name: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 
 from car_ext.cli.parser import Number, Parser
+from car_ext.errors import InputError
 
 EXAMPLES = """\
 examples:
@@ -12,6 +13,8 @@ examples:
       an ExportedProgram, its head corrected for the class frequencies
   %(prog)s runs/NAME --temperature auto --conformal 0.1 --held-out photos_val/
       probabilities that are as often right as they say, and sets that hold the true class nine times in ten
+  %(prog)s runs/NAME --push-to-hub you/photos
+      the ONNX file, predict.py and a model card in a private repository of the Hugging Face Hub
 """
 
 
@@ -27,6 +30,18 @@ def add_options(parser: Parser) -> None:
     what.add_argument("--format", choices=formats, default="fp32", help=f"{listed}; default: %(default)s")
     what.add_argument("--formats", nargs="+", choices=formats, metavar="FORMAT", help="several of them")
     _add_calibration(parser.add_argument_group("int8"))
+    hub = parser.add_argument_group("Hugging Face")
+    hub.add_argument(
+        "--card",
+        action="store_true",
+        help="write a model card beside the files, README.md: scores, every class from the worst on, how to use it",
+    )
+    hub.add_argument(
+        "--push-to-hub",
+        metavar="NAMESPACE/NAME",
+        help="upload the files with their card to this repository, which is created private; set HF_TOKEN for it",
+    )
+    hub.add_argument("--public", action="store_true", help="create it public")
     correction = parser.add_argument_group("correction for class frequencies, built into the head")
     correction.add_argument(
         "--logit-adjust",
@@ -89,7 +104,15 @@ def _add_confidence(confidence: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the files and says what they are."""
     from car_ext.export import FORMATS, Calibration, Confidence, export_run
+    from car_ext.export.export import files_of
 
+    if arguments.public and not arguments.push_to_hub:
+        raise InputError("--public is of --push-to-hub: give the repository.")
+    hub = None
+    if arguments.push_to_hub:
+        from car_ext.export.hub import Hub
+
+        hub = Hub(arguments.push_to_hub, arguments.public)
     written = export_run(
         arguments.run,
         arguments.formats or [arguments.format],
@@ -102,9 +125,12 @@ def run(arguments: argparse.Namespace) -> None:
         ),
         logit_adjust=arguments.logit_adjust,
         tau_norm=arguments.tau_norm,
+        card=arguments.card or hub is not None,
     )
     for name, path in written.items():
         size = sum(file.stat().st_size for file in (path, path.with_name(path.name + ".data")) if file.exists())
         unchecked = FORMATS.known()[name].tolerance is None
         checked = "score it before use: car-ext evaluate" if unchecked else "gives PyTorch's logits"
         print(f"{path}: {size / 1e6:.2f} MB, {name}, {checked}")
+    if hub:
+        print(f"pushed to {hub.push(files_of(written.values()))}")

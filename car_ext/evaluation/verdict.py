@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from car_ext.files import write_bytes
 from car_ext.metrics.counts import worst_first
+from car_ext.text import markdown as escaped
 from car_ext.text import printable
 
 NAMED = 10  # classes in a sentence
@@ -65,11 +66,11 @@ def markdown(verdicts: Mapping[str, Verdict]) -> str:
     """Model to verdict as Markdown, such as `$GITHUB_STEP_SUMMARY` takes: a table a model."""
     lines = []
     for model, verdict in verdicts.items():
-        lines += [f"### Gate {_word(verdict.passed)}: {_plain(model)}", ""]
+        lines += [f"### Gate {_word(verdict.passed)}: {escaped(model)}", ""]
         lines += ["| | check | value | limit | p | |", "| --- | --- | ---: | ---: | ---: | --- |"]
         for check in verdict.checks:
             numbers = (check.value, check.limit, check.p_value)
-            cells = [_word(check.passed), _plain(check.check), *map(_number, numbers), _plain(check.sentence)]
+            cells = [_word(check.passed), escaped(check.check), *map(_number, numbers), escaped(check.sentence)]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines) + "\n"
@@ -110,8 +111,3 @@ def _word(passed: bool) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-def _plain(text: str) -> str:
-    """Names come from folders: whatever Markdown or HTML would take for its own becomes a character reference."""
-    return "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in printable(text))

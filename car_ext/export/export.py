@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from car_ext.datasets import picture
 from car_ext.errors import InputError
 from car_ext.export.calibration import Calibration
+from car_ext.export.card import NAME, check_card, model_card
 from car_ext.export.confidence import Confidence
 from car_ext.export.format import FORMATS, Format
 from car_ext.files import write_text
@@ -36,6 +37,7 @@ def export_run(
     confidence: Confidence | None = None,
     logit_adjust: float | None = None,
     tau_norm: float | None = None,
+    card: bool = False,
 ) -> dict[str, Path]:
     """Write a run as files that take uint8 images (batch, H, W, C) and give float32 logits (batch, K).
 
@@ -62,6 +64,7 @@ def export_run(
         confidence: temperature and prediction sets; none by default.
         logit_adjust: tau of the post-hoc logit adjustment (`heads.logit_adjusted`) to build in.
         tau_norm: tau of the tau-normalised classifier (`heads.tau_normalized`) to build in.
+        card: write a model card, README.md, beside the files.
 
     Returns:
         Format to path, in the order given.
@@ -71,10 +74,13 @@ def export_run(
     """
     known = FORMATS.known()
     paths = _paths(known, Path(run_dir), formats, out)
+    folder = next(iter(paths.values())).parent
+    if card:
+        check_card(folder)
     run = FinishedRun(run_dir, "cpu", logit_adjust=logit_adjust, tau_norm=tau_norm)
     if confidence:
         confidence.apply(run)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=next(iter(paths.values())).parent) as drafts:
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as drafts:
         written = {name: Path(drafts, path.name) for name, path in paths.items()}
         for name, draft in written.items():
             _write(known[name], draft, run, calibration or Calibration())
@@ -83,7 +89,17 @@ def export_run(
                 _replace(written[name].with_name(path.name + ".data"), path.with_name(path.name + ".data"))
                 write_text(path.with_name("predict.py"), standalone_predict())
             _replace(written[name], path)
+        if card:
+            write_text(folder / NAME, model_card(run, Path(run_dir), [path.name for path in paths.values()]))
     return paths
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """All that an export with a card wrote for some paths: also weights in files of their own and `predict.py`."""
+    paths = [*paths]
+    found = [file for path in paths for file in (path, path.with_name(path.name + ".data")) if file.exists()]
+    beside = [PREDICT.name, NAME] if any(path.suffix == ".onnx" for path in paths) else [NAME]
+    return found + [paths[0].with_name(name) for name in beside]
 
 
 def standalone_predict() -> str:

@@ -24,6 +24,8 @@ class FinishedRun(Described):
         facts: what an exported file says of itself, ready for JSON.
         config: the run's configuration.
         whole: whether its data came in one part, of which it made the splits.
+        scores_hold: whether the scores of the run are those of the classifier: they are of the head as trained, and may
+            be of two views of an image.
 
     Args:
         run_dir: the folder of a training run; of one that is not finished, the last checkpoint.
@@ -48,8 +50,9 @@ class FinishedRun(Described):
         self.config: dict[str, Any] = state["config"]
         summary = RunFolder(Path(run_dir)).read_summary() or {}
         correction = _correction(state["heads"][-1], logit_adjust, tau_norm)
-        if correction or self.config.get("test_flip"):
-            summary = {}  # scores of the head as trained, or of two views of an image
+        self.scores_hold = not (correction or self.config.get("test_flip"))
+        if not self.scores_hold:
+            summary = {}
         head: Any = self.classifier.head  # of a kind that the corrections check themselves
         if tau_norm is not None:
             self.classifier.head = tau_normalized(head, tau_norm)
