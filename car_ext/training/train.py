@@ -1,7 +1,6 @@
 """Train a classifier, and resume it to the bit."""
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
-from car_ext.datasets.overview import overview
+from car_ext.datasets.overview import print_overview
 from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
@@ -70,7 +69,7 @@ def _run(
     folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
     if progress:
-        print(*overview(job.data), sep="\n", file=sys.stderr, flush=True)
+        print_overview(job.data)
     with (
         threads(job.threads),
         SummaryWriter(folder.tensorboard, purge_step=scored + 1) as writer,
