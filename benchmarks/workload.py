@@ -19,9 +19,9 @@ def class_counts(classes: int) -> Tensor:
     return (1000 * 0.01 ** (torch.arange(classes) / (classes - 1))).int().clamp_min(1)
 
 
-def batches(samples: int, classes: int, how_many: int = 8) -> Batches:
+def batches(samples: int, classes: int, how_many: int = 8, seed: int = 0) -> Batches:
     """Logits of a half-trained network: the true class leads by a margin that varies."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     made = []
     for _ in range(how_many):
         targets = torch.multinomial(class_counts(classes).double(), samples, replacement=True, generator=generator)

@@ -29,6 +29,15 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def image_names(split: str, files: Sequence[str], images: int) -> list[str]:
+    """By which the images of a split are told apart: their files, or where they have none test/0, test/1 and so on.
+
+    What is no Unicode in the name of a file, as Linux allows, is written as \\udce9.
+    """
+    names = files or [f"{split}/{number}" for number in range(images)]
+    return [name.encode(errors="backslashreplace").decode() for name in names]
+
+
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Names for a sentence: `'a', 'b'`, or with more than `most` of them the first and how many follow."""
     every = list(names)

@@ -17,7 +17,7 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "commands": (
         "one file a command",
-        "a file each: train, compare, sweep, export, evaluate, report, monitor, methods, info. "
+        "a file each: data, train, compare, sweep, export, evaluate, labels, report, monitor, methods, info. "
         "Each adds its options, calls the library and prints",
     ),
     "studies": (
@@ -34,7 +34,8 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "report": (
         "one HTML file",
-        "one HTML file of runs and evaluations; `report/monitoring` for a deployed model over time",
+        "one HTML file of runs and evaluations, whose figures are data that `plot.js` draws; `report/monitoring` for a "
+        "deployed model over time",
     ),
     "runtimes": (
         "opens and runs a model file",

@@ -101,3 +101,10 @@ def test_targets_are_shown_beside_what_was_measured(monkeypatch):
     }
     row = ["128, 100", "12.0 / 15", "14.0", "16.0", "6,000* (500.0x / 50x)", "-", "54.0 (4.5x / 5x)"]
     assert report.device_row(shape) == row
+
+
+def test_decode():
+    done = run("decode.py", "--images", 2, "--width", 600, "--height", 450, "--side", 48)
+    assert done.returncode == 0, done.stderr
+    assert "2 files of 600 x 450" in done.stdout
+    assert float(re.search(r"differ by ([0-9.]+) of 255 on average", done.stdout)[1]) < 5

@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +83,22 @@ def test_one_thing_is_recommended():
 
 
 def test_every_example_is_here():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*EXAMPLES, "monitor"}  # tested with the exported files
+    # monitor.py is tested with the exported files.
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*EXAMPLES, "monitor", "sharded_sampler"}
+
+
+def test_two_processes_with_a_sharded_sampler_end_as_one():
+    script = str(FOLDER / "sharded_sampler.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+    outputs = [
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout.splitlines()
+        for command in ([sys.executable, script], launcher)
+    ]
+    alone, together = (re.fullmatch("worst class (.+)%, overall (.+)%", lines[-1]).groups() for lines in outputs)
+    # The gradients are those of the same batches, summed in another order.
+    assert [float(score) for score in together] == pytest.approx([float(score) for score in alone], abs=5)
+    assert float(alone[0]) > 30
+    assert [len(lines) for lines in outputs] == [21, 21]  # of one process only
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -2,13 +2,13 @@
 
 import argparse
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from car_ext.cli.parser import Parser, Words
 from car_ext.config import yaml_file
 from car_ext.config.config import OPTIONS, Config
-from car_ext.config.recipe import build_job, recipe_options
+from car_ext.config.recipe import build_job, for_data, recipe_options
 from car_ext.datasets.notes import tell
 from car_ext.methods import registry
 from car_ext.option import field_value, help_text, kind
@@ -41,8 +41,14 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", choices=names(RECIPES), help="YAML file or recipe name that sets defaults"
     )
+    add_options(parser, OPTIONS)
+
+
+def add_options(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
+    """Adds a flag for each of some options, in groups."""
     groups: dict[str, typing.Any] = {}
-    for key, field in OPTIONS.items():
+    for key in keys:
+        field = OPTIONS[key]
         name = field.metadata["group"]
         if name not in groups:
             groups[name] = parser.add_argument_group(name)
@@ -68,9 +74,10 @@ def add_job(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
-    """The job that the flags of `add_job` describe.
+    """The job that the flags of `add_job`, or of `add_options`, describe.
 
-    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`.
+    `--config FILE.yaml` sets defaults that the other flags override; a bare name means `NAME.yaml` in `recipes`. Where
+    `--data` is not the data set that the recipe names, the recipe does not cut it, see `recipe.for_data`.
     `base: [other, parts/another]` in such a file names files beside it whose options come before its own. Without
     `--config` pretrained weights bring the options of the recipe `finetune`, which is told.
 
@@ -83,12 +90,12 @@ def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     """
     flags = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
     given = {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in flags.items()}
-    name = arguments.config
+    name = getattr(arguments, "config", None)
     if name is None and given.get("pretrained") and not given.get("stage2"):
         name, recipes = FINETUNE, RECIPES
         tell(f"--pretrained: options that are not given are those of --config {name}")
     options = recipe_options(yaml_file.find(name, recipes, "--config")) if name else {}
-    return build_job(options | given)
+    return build_job(for_data(options, given.get("data", options.get("data"))) | given)
 
 
 def names(folder: Path) -> Words:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from car_ext.metrics.label_issues import LabelIssues
 from car_ext.metrics.summary import mean_and_deviation
 from car_ext.metrics.vocabulary import AT_ZERO, SPEEDS, WORST, Score, scores, shown, speeds
 from car_ext.text import percent, printable
@@ -21,8 +22,8 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
     """Prints the scores of one or more methods side by side, in per cent.
 
     Args:
-        summaries_by_name: method name to what `metrics.summarize` returns, or to a list of those, one a seed, which
-            is shown as mean ± standard deviation.
+        summaries_by_name: method name to what `Scoring.summary` or `metrics.summarize` returns, or to a list of those,
+            one a seed, which is shown as mean ± standard deviation.
         title: a line above the table.
     """
     columns = {name: [runs] if isinstance(runs, Mapping) else runs for name, runs in summaries_by_name.items()}
@@ -37,6 +38,9 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
         for name, runs in columns.items():
             table.add_row(_text(name), *[_cell(score, runs) for score in compact])
     Console().print(table)
+    notes = dict.fromkeys(runs[0]["intervals"]["note"] for runs in columns.values() if _bounds(WORST, runs))
+    if notes and len(columns) <= SIDE_BY_SIDE:
+        print(*notes, sep="\n")
 
 
 def print_evaluations(summaries_by_name: Mapping[str, Mapping], title: str | None = None) -> None:
@@ -86,6 +90,45 @@ def _print_below_one_another(summaries_by_name: Mapping[str, Mapping], title: Te
         accuracies.add_row(_text(name), *worst, _interval(_bounds(WORST, [summary])), overall)
         times.add_row(_text(name), *map(_text, speeds(summary)))
     Console().print(accuracies, times)
+
+
+def print_prior(summaries_by_name: Mapping[str, Mapping]) -> None:
+    """Prints the scores of `ClassPrior.scores`, in per cent.
+
+    Args:
+        summaries_by_name: model name to a summary that has them.
+    """
+    first = next(iter(summaries_by_name.values()))["prior"]
+    title = f"with the classes as frequent as in {first['source']}, in %"
+    if first["unmeasured"]:
+        title += f"; {percent(first['unmeasured'])} % of them, which have no test images, left out"
+    table = Table(Column("model", overflow="fold"), box=SIMPLE, title=_text(title))
+    for column in ("accuracy", "macro precision", "macro F1"):
+        table.add_column(column, justify="right")
+    for name, summary in summaries_by_name.items():
+        prior = summary["prior"]
+        scores = (summary["prior_accuracy"], prior["macro_precision"], prior["macro_f1"])
+        table.add_row(_text(name), *map(percent, scores))
+    Console().print(table)
+
+
+def print_label_issues(issues: LabelIssues, most: int) -> None:
+    """Prints how many labels are likely wrong, and the most doubtful of them."""
+    found = issues.found[:most]
+    title = f"{len(issues.found)} of {issues.images} labels are likely wrong" + (f"; the first {most}" if found else "")
+    table = Table(box=SIMPLE, title=_text(title), padding=(0, 1, 0, 0))
+    for column in ("file", "label", "rather"):
+        table.add_column(column, overflow="fold")
+    for issue in found:
+        given, suggested = (
+            f"{name} {percent(probability)}%"
+            for name, probability in (
+                (issue.given, issue.given_probability),
+                (issue.suggested, issue.suggested_probability),
+            )
+        )
+        table.add_row(_text(issue.file), _text(given), _text(suggested))
+    Console().print(table if found else title)
 
 
 def print_worst(confusions: Sequence[Mapping], title: str | None = None) -> None:

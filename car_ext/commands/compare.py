@@ -1,4 +1,4 @@
-"""Train by several methods, side by side: with and without the regularizer, or all that a file lists."""
+"""Train by several methods, side by side: the class prior and CAR, a method with and without CAR, or all of a file."""
 
 import argparse
 import dataclasses
@@ -10,9 +10,11 @@ from car_ext.cli.parser import Number, Parser
 EXAMPLES = """\
 examples:
   %(prog)s
-      the built-in digits, four seeds: cross-entropy, and cross-entropy with CAR; under a minute on two cores
+      the built-in digits, three seeds: cross-entropy, balanced softmax, and CAR beside each; about a minute
   %(prog)s --data photos/ --model resnet18 --epochs 60 --seeds 0 1 2 --compare-out runs/photos
       your own images; run it again after an interruption and it goes on
+  %(prog)s --loss logit_adjusted:tau=1.5 --regularizer car:prior=1
+      a loss of your choice with and without CAR
   %(prog)s --methods field --data photos/ --model resnet18 --seeds 0 1
       the field's methods, which come with car-ext, or those of a file of your own: name: {options of the job}
 """
@@ -24,13 +26,14 @@ def add_options(parser: Parser) -> None:
     from car_ext.cli.flags import add_job, names
     from car_ext.recipes import METHODS
 
-    parser.add_argument("--seeds", action=Number, nargs="+", default=[0, 1, 2, 3], metavar="N", help="(0 1 2 3)")
+    parser.add_argument("--seeds", action=Number, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
     parser.add_argument("--compare-out", type=Path, metavar="DIR", help="folder of the runs (runs/compare-DATA-MODEL)")
     parser.add_argument(
         "--methods",
         metavar="FILE",
         choices=names(METHODS),
-        help="YAML file, or a name, such as field: several methods",
+        help="YAML file, or a name, such as field: several methods; by default cross-entropy, balanced softmax and CAR "
+        "beside each (basics), or --loss with and without CAR where --loss or --regularizer is given",
     )
     add_job(parser)
 
@@ -43,14 +46,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     from car_ext.cli.tables import print_summary
     from car_ext.files import write_json, write_text
-    from car_ext.recipes import METHODS
-    from car_ext.studies.comparison import compare, read_methods, with_and_without
+    from car_ext.studies.comparison import compare, methods_of
     from car_ext.studies.picture import draw
     from car_ext.studies.table import markdown, table, worst_first
 
     seeds = arguments.seeds
-    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model}"
-    methods = read_methods(arguments.methods, METHODS) if arguments.methods else with_and_without(config)
+    out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model_name}"
+    methods = methods_of(config, arguments.methods)
     exported = [] if arguments.methods else [list(methods)[-1]]
     results = compare(config, methods, seeds, out, exported=exported)
     rows = table(results)

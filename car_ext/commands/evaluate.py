@@ -54,6 +54,12 @@ def _add_results(parser: Parser) -> None:
         "--worst", action=Number, low=1, default=5, metavar="N", help="how many worst classes to list (%(default)s)"
     )
     parser.add_argument(
+        "--test-prior",
+        metavar="PRIOR",
+        help="scores also for classes that are as frequent as where the model is used: uniform, train, or a file of "
+        "lines class,weight or of JSON {class: weight}",
+    )
+    parser.add_argument(
         "--json",
         metavar="FILE",
         action=OutputFile,
@@ -142,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         keep_logits=arguments.logits,
+        test_prior=arguments.test_prior,
     )
     verdicts = _judge(gate, evaluations, baseline)
     summaries = [evaluation.summary for evaluation in evaluations]
@@ -195,13 +202,15 @@ def _judge(gate: "Gate", evaluations: Sequence["Evaluation"], baseline: "Outcome
 
 
 def _print(names: Sequence[str], evaluations: Sequence["Evaluation"], worst: int) -> None:
-    from car_ext.cli.tables import print_evaluations, print_worst
+    from car_ext.cli.tables import print_evaluations, print_prior, print_worst
     from car_ext.metrics.summary import worst_confusions
 
     first = evaluations[0].summary
     summaries = {name: evaluation.summary for name, evaluation in zip(names, evaluations, strict=True)}
     print_evaluations(summaries, title=f"{first['data']}, test images")
     print(first["intervals"]["note"])
+    if "prior" in first:
+        print_prior(summaries)
     for summary, findings, _ in evaluations:
         classes, counts = list(summary["class_counts"]), list(summary["class_counts"].values())
         bounds = summary["intervals"]["per_class_accuracy"]

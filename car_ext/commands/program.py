@@ -9,14 +9,16 @@ from typing import Any
 import car_ext
 from car_ext.cli import exits
 from car_ext.cli.parser import Parser
-from car_ext.commands import compare, evaluate, export, info, methods, monitor, report, sweep, train
+from car_ext.commands import compare, data, evaluate, export, info, labels, methods, monitor, report, sweep, train
 
 COMMANDS: dict[str, ModuleType] = {
+    "data": data,
     "train": train,
     "compare": compare,
     "sweep": sweep,
     "export": export,
     "evaluate": evaluate,
+    "labels": labels,
     "report": report,
     "monitor": monitor,
     "methods": methods,
@@ -25,16 +27,20 @@ COMMANDS: dict[str, ModuleType] = {
 DESCRIPTION = "Image classifiers that are good on their worst class: train, compare, export, evaluate, watch."
 EXAMPLES = """\
 examples:
+  %(prog)s data photos/
+      what is in a folder of images: classes, splits, unreadable files, copies, and what follows
   %(prog)s train --regularizer car
       the built-in long-tailed digits with CAR, about two seconds; the run is runs/digits-convnet-ce+car-seed0
   %(prog)s compare --data photos/ --model resnet18 --seeds 0 1
-      your own images with and without CAR; photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg
+      your own images with and without CAR; photos/CLASS/*.jpg, of which a fifth is held out as the test set
   %(prog)s sweep --space car_alpha
       how strong CAR should be
   %(prog)s export RUN --formats fp32 int8
       ONNX files that carry their own preprocessing; RUN is the folder of a run
   %(prog)s evaluate RUN RUN/model.int8.onnx --data digits --gate worst=0.02
       both on the same test images; fails if the worst class lost more than 0.02
+  %(prog)s labels RUN
+      labels that are likely wrong, with their pictures
   %(prog)s report RUN OTHER-RUN
       one HTML page about both
   %(prog)s monitor monitor.jsonl

@@ -11,7 +11,7 @@ Run it again after an interruption and it goes on. Needs Optuna: pip install 'ca
 examples:
   %(prog)s --space car_alpha
       how strong CAR should be on the built-in digits; the file comes with car-ext, or is one of your own
-  %(prog)s --space car_ablation --config cifar10_lt --data cifar10.zip --seeds 0 1 2
+  %(prog)s --space car_ablation --config cifar10_lt --data-root DIR --seeds 0 1 2
       what each part of CAR does
   %(prog)s --space mine.yaml --data photos/ --holdout 0.2 --score balanced_accuracy --trials 50
       choose by images held out from training, not by the test set
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.studies.sweep import markdown, sweep
 
     space = Space.read(arguments.space, SWEEPS)
-    name = f"sweep-{Path(arguments.space).stem}-{Path(config.data).stem}-{config.model}"
+    name = f"sweep-{Path(arguments.space).stem}-{Path(config.data).stem}-{config.model_name}"
     out = arguments.sweep_out or Path("runs") / name
     table = sweep(
         config,

@@ -11,11 +11,11 @@ examples:
   %(prog)s --regularizer car
       the same with CAR; compare the worst class
   %(prog)s --data photos/ --img-size 64 --model resnet18 --regularizer car --car-absent hold
-      your own images: photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg
-  %(prog)s --config cifar10_lt --data cifar10.zip --seed 1
+      your own images: photos/CLASS/*.jpg, of which a fifth is held out as the test set, or with train/, val/ and test/
+  %(prog)s --config cifar10_lt --data-root DIR --seed 1
       a recipe by its name; flags override it
   %(prog)s --config imagenet_lt_vit_s_car --dry-run
-      what it would be: classes, steps, learning rates, parameters, memory; nothing is trained or written
+      what it would be: classes, steps, learning rates, parameters, time, memory; nothing is written
   %(prog)s --config runs/NAME/config.yaml --resume
       go on with a run that was interrupted, to the very same result
   %(prog)s --log wandb mlflow
@@ -29,7 +29,9 @@ def add_options(parser: Parser) -> None:
     from car_ext.training.logger import LOGGERS
 
     parser.add_argument(
-        "--dry-run", action="store_true", help="print what the job would be; nothing is trained or written"
+        "--dry-run",
+        action="store_true",
+        help="print what the job would be, with the time and memory of three steps; nothing is written",
     )
     parser.add_argument(
         "--log",
@@ -50,8 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
     config = job(arguments)
     if arguments.dry_run:
         from car_ext.training.plan import plan
+        from car_ext.training.rehearsal import rehearse
 
-        print(plan(config))
+        planned = plan(config)
+        print(planned, flush=True)
+        print(rehearse(planned))
         return
 
     from car_ext import report

@@ -84,6 +84,34 @@ class Config:
         f"training-time augmentation: none or {', '.join(BASES)}, with any of +{', +'.join(MODIFIERS)} behind it; auto "
         "is none for digits, crop-flip up to 96 pixels, rrc above",
     )
+    test_share: float | None = option(
+        None,
+        "data",
+        "share of each class that is set aside as the test images, where the data have none of their own; default: 0.2",
+        low=0,
+        below=1,
+    )
+    val_share: float = option(
+        0.0,
+        "data",
+        "share of each class's training images that is set aside to make choices by, such as the best epoch, where the "
+        "data have no validation images of their own",
+        low=0,
+        below=1,
+    )
+    split_seed: int = option(
+        0,
+        "data",
+        "seed of those choices, not that of the run: runs over seeds are scored on the same images",
+        low=0,
+        high=2**32 - 1,
+    )
+    groups: str | None = option(
+        None,
+        "data",
+        "what keeps images together in one split, such as those of a patient or a part: a column of a .csv file, or a "
+        "regular expression whose first parenthesis in a file's path is the group, such as '(patient[0-9]+)'",
+    )
     holdout: float = option(
         0.0,
         "data",
@@ -340,6 +368,11 @@ class Config:
         return DataOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)})
 
     @property
+    def model_name(self) -> str:
+        """The model as a part of the name of a file."""
+        return re.sub(r"[^\w.+=-]", "-", self.model)
+
+    @property
     def run_dir(self) -> Path:
         """Where the run is written: `out`, or a name made of data, model, method and seed."""
         if self.out:
@@ -347,8 +380,7 @@ class Config:
         method = re.sub(r"[^\w.+=-]", "-", self.method)
         if self.stage2:
             return Path(self.stage2).with_name(f"{Path(self.stage2).name}-{method}")
-        model = re.sub(r"[^\w.+=-]", "-", self.model)
-        return Path("runs") / f"{Path(self.data).stem}-{model}-{method}-seed{self.seed}"
+        return Path("runs") / f"{Path(self.data).stem}-{self.model_name}-{method}-seed{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values that YAML and JSON can hold; `from_dict` reads them back."""

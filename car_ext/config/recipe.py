@@ -6,8 +6,12 @@ from typing import Any
 
 from car_ext.config import yaml_file
 from car_ext.config.config import Config, option_values
+from car_ext.datasets import NAMES
+from car_ext.datasets.notes import tell
 from car_ext.errors import InputError, suggest
 from car_ext.methods import registry
+
+CUT = ("imbalance_ratio", "profile", "selection", "selection_seed")  # options that cut a training set
 
 
 def read_recipe(path: Path) -> Config:
@@ -39,6 +43,22 @@ def recipe_options(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     for name in bases:
         options |= recipe_options(_base(str(name), path), chain)
     return options | option_values(content, str(path))
+
+
+def for_data(options: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """The options of a recipe where `data` takes the place of the data it names.
+
+    How a recipe cuts a data set with a name says nothing of other data, whose images are all used then; that is told.
+    """
+    named = options.get("data")
+    if named not in NAMES or data == named:
+        return dict(options)
+    if ratio := options.get("imbalance_ratio"):
+        tell(
+            f"the recipe cuts {named} to an imbalance ratio of {ratio:g}; {data} is other data, of which all images "
+            "are used (--imbalance-ratio cuts them)"
+        )
+    return {key: value for key, value in options.items() if key not in CUT}
 
 
 def _base(name: str, path: Path) -> Path:

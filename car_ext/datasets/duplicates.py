@@ -1,4 +1,4 @@
-"""Test images that are training images too, which make every score too good."""
+"""Images of one split that are in another too, which makes scores too good."""
 
 import hashlib
 from collections.abc import Hashable
@@ -14,10 +14,11 @@ from car_ext.text import listed
 MOST_FILES = 20_000  # whose sizes are asked for
 MOST_BYTES = 1 << 31  # of files that are read
 Stored: TypeAlias = Images | np.ndarray
+PAIRS = (("test", "train", "scores"), ("test", "val", "scores"), ("val", "train", "choices by validation images"))
 
 
 def shared(stored: LongTailedData, held: LongTailedData) -> list[str]:
-    """A sentence on the test images that are training images too, where there are any.
+    """Sentences on test images that are training or validation images too, and on validation images of training.
 
     Images that are held in memory are compared by their pixels. Files are compared by their bytes, those of one size
     only, and in large data sets by their paths alone, which another sentence says.
@@ -29,18 +30,24 @@ def shared(stored: LongTailedData, held: LongTailedData) -> list[str]:
     Raises:
         InputError: a file cannot be read.
     """
-    train, test = stored.train.images, stored.test.images
-    notes, pixels = [], (held.train.images, held.test.images)
-    if _held(*pixels):
-        found = _of_one_content(*pixels, *_of_one_sketch(*pixels))
-    else:
-        found, unread = _of_one_file(train, test)
+    words = {"train": "training", "val": "validation", "test": "test"}
+    notes = []
+    for part, other, harm in PAIRS:
+        first, second = getattr(stored, other), getattr(stored, part)
+        if first is None or second is None:
+            continue
+        found, unread = _of_pair(first.images, second.images, getattr(held, other).images, getattr(held, part).images)
+        these, those = words[part], words[other]
         if unread:
-            notes.append(f"whether test images of {held.name} are training images too was told by path only: {unread}")
-    if found:
-        pairs = [f"{locate(test, mine)} ({locate(train, other)})" for mine, other in found.items()]
-        are = "image is also a training image" if len(found) == 1 else "images are also training images"
-        notes.append(f"{len(found):,} test {are}, which makes scores of {held.name} too good: {listed(pairs, 3)}")
+            notes.append(
+                f"whether {these} images of {held.name} are {those} images too was told by path only: {unread}"
+            )
+        if found:
+            pairs = [f"{locate(second.images, mine)} ({locate(first.images, its)})" for mine, its in found.items()]
+            are = f"image is also a {those} image" if len(found) == 1 else f"images are also {those} images"
+            notes.append(
+                f"{len(found):,} {these} {are}, which makes {harm} of {held.name} too good: {listed(pairs, 3)}"
+            )
     return notes
 
 
@@ -50,15 +57,15 @@ def common(one: Stored, other: Stored) -> int:
     Raises:
         InputError: a file cannot be read.
     """
-    found = (
-        _of_one_content(one, other, *_of_one_sketch(one, other)) if _held(one, other) else _of_one_file(one, other)[0]
-    )
-    return len(found)
+    return len(_of_pair(one, other, one, other)[0])
 
 
-def _held(*images: Stored) -> bool:
-    """Whether all have pixels to compare, and no files."""
-    return all(isinstance(part, np.ndarray | ResizedImages) for part in images)
+def _of_pair(train: Stored, test: Stored, *held: Stored) -> tuple[dict[int, int], str]:
+    """Index of an image of the second split to that of a twin in the first, and why bytes were not read."""
+    if all(isinstance(images, np.ndarray | ResizedImages) for images in held):
+        first, second = held
+        return _of_one_content(first, second, *_of_one_sketch(first, second)), ""
+    return _of_one_file(train, test)
 
 
 def _of_one_file(train: Stored, test: Stored) -> tuple[dict[int, int], str]:

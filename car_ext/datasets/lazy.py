@@ -8,6 +8,7 @@ from PIL import Image
 
 from car_ext.datasets.decode import decode, square
 from car_ext.datasets.split import Positions
+from car_ext.errors import InputError
 
 
 class Files(Protocol):
@@ -42,7 +43,10 @@ class LazyImages:
             InputError: the file cannot be read or decoded.
         """
         key = self.keys[index]
-        return decode(self.source.read(key), self.image_size, self.source.locate(key))
+        try:
+            return decode(self.source.read(key), self.image_size, self.source.locate(key))
+        except InputError as error:
+            raise InputError(f"{error} (car-ext data PATH lists all such files)") from None
 
     def take(self, positions: Positions) -> "LazyImages":
         """The images at some positions, in that order."""

@@ -11,6 +11,7 @@ import numpy as np
 from car_ext.text import listed, printable
 
 LISTED = 5  # folders with a sentence of their own
+ENOUGH = 10  # test images of a class, of which each then weighs a tenth
 
 
 @functools.cache
@@ -35,6 +36,23 @@ def unmeasured(class_names: Sequence[str], targets: np.ndarray, data: str) -> li
     return [
         f"{len(names):,} of {len(class_names):,} classes {have} no test image in {data}, so no score measures {them}: "
         f"{listed(names)}"
+    ]
+
+
+def few(class_names: Sequence[str], targets: np.ndarray, data: str) -> list[str]:
+    """A sentence on the classes with too few test images for their accuracy to mean much, where there are any.
+
+    Args:
+        class_names, targets, data: as of `unmeasured`.
+    """
+    measured = np.bincount(targets, minlength=len(class_names))
+    names = [class_names[label] for label in np.flatnonzero((measured > 0) & (measured < ENOUGH)).tolist()]
+    if not names:
+        return []
+    have = "has" if len(names) == 1 else "have"
+    return [
+        f"{len(names):,} of {len(class_names):,} classes {have} fewer than {ENOUGH} test images in {data}: worst-class "
+        f"accuracy will be noise; look at the worst tenth of the classes, or add test images: {listed(names)}"
     ]
 
 

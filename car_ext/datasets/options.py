@@ -35,6 +35,11 @@ class DataOptions:
         download: fetch CIFAR into data_root if it is not there.
         profile, selection, selection_seed: see `longtail.imbalance`; a selection of None is "seeded" for the named
             benchmarks and "first" for everything else.
+        test_share: share of each class that is set aside as the test split of data that come in one part; None is
+            `holdout.TEST_SHARE`, 0 none.
+        val_share: share of each class's training images that is set aside as the validation split.
+        split_seed: of these choices, and of that of `holdout.hold_out`.
+        groups: what says which images stay together, see `draw.group_numbers`.
     """
 
     data_root: str | Path | None = None
@@ -44,6 +49,10 @@ class DataOptions:
     profile: str = "exp"
     selection: str | None = None
     selection_seed: int = 0
+    test_share: float | None = None
+    val_share: float = 0.0
+    split_seed: int = 0
+    groups: str | None = None
 
     def check_used(self, data: str, *used: str) -> None:
         """Refuses what says where files are, but is not among the names of the options that data uses.

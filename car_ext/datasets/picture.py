@@ -26,6 +26,7 @@ TURNS = {
 }
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tags of a TIFF and values of theirs
 SAMPLE_FORMAT, SIGNED = 339, 2
+DRAFT = 2  # a JPEG file is decoded in full size, or in 1/2, 1/4 or 1/8 of it with so many pixels for one that is kept
 FLAT = 16  # levels of 256, more than what 12-bit samples in a 16-bit file leave
 
 
@@ -36,7 +37,8 @@ class Undecodable(ValueError):
 def decode(data: bytes, side: int, path: str, mode: str = "RGB") -> np.ndarray:
     """An image file as (side, side, 3) uint8; grey, (side, side), where `mode` is "L".
 
-    The EXIF orientation is applied, transparency is laid over white and 16-bit grey is scaled to 8 bits.
+    The EXIF orientation is applied, transparency is laid over white and 16-bit grey is scaled to 8 bits. Large JPEG
+    files are decoded at a fraction of their size, which their format allows for, with sides of at least twice `side`.
 
     Args:
         data: the whole file.
@@ -49,6 +51,7 @@ def decode(data: bytes, side: int, path: str, mode: str = "RGB") -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.draft(None, (DRAFT * side, DRAFT * side))  # does nothing to other formats
             flat, turn = on_white(image), turn_of(image)
             flat = flat if mode == "RGB" else flat.convert(mode)
             return np.array(square(flat if turn is None else flat.transpose(turn), side))

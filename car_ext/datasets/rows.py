@@ -17,6 +17,7 @@ MARKS = {
 }
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path")
 LABELS = ("label", "class", "class_name", "category", "target")
+SPLIT = "split"  # the column that says which split a row belongs to
 
 
 class Row(NamedTuple):
@@ -26,27 +27,32 @@ class Row(NamedTuple):
         line: its number, from 1.
         path: of the image.
         label: text, not empty.
+        split: what its column of that name says; "" where there is none.
+        group: what the column of the groups says; "" where there is none.
     """
 
     line: int
     path: str
     label: str
+    split: str = ""
+    group: str = ""
 
 
-def read_rows(list_file: Path, label_column: str | None = None) -> list[Row]:
+def read_rows(list_file: Path, label_column: str | None = None, group_column: str | None = None) -> list[Row]:
     """The rows of a list file.
 
     Args:
         list_file: lines of a path, whitespace and a label, where the path may hold spaces; or, of a .csv file, values
             separated by commas, semicolons or tabs, with a header that names the columns or just path and label.
         label_column: column of a .csv file.
+        group_column: column of a .csv file that says what each image belongs to; no group where it has none so called.
 
     Raises:
         InputError: a file that cannot be read or is empty, a row without path or label, or columns that are not told.
     """
     lines = read_text(list_file).split("\n")
     table = list_file.suffix.lower() == ".csv"
-    rows = _table(lines, list_file, label_column) if table else _lines(lines, list_file)
+    rows = _table(lines, list_file, label_column, group_column) if table else _lines(lines, list_file)
     if not rows:
         what = "path,label" if table else "relative/path label"
         raise InputError(f"list {str(list_file)!r} is empty: write '{what}' on each line")
@@ -88,7 +94,7 @@ def _lines(lines: list[str], list_file: Path) -> list[Row]:
     return rows
 
 
-def _table(lines: list[str], list_file: Path, label_column: str | None) -> list[Row]:
+def _table(lines: list[str], list_file: Path, label_column: str | None, group_column: str | None) -> list[Row]:
     header = next((line for line in lines if line.strip()), "")
     delimiter = next((sign for sign in ",;\t" if sign in header), ",")
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
@@ -98,26 +104,30 @@ def _table(lines: list[str], list_file: Path, label_column: str | None) -> list[
         raise InputError(f"{where(list_file, reader.line_num)} is no row of a table ({error}): mend it") from error
     if not cells:
         return []
-    path_at, label_at, headed = _columns(cells[0][1], list_file, label_column)
+    columns = _columns(cells[0][1], list_file, label_column, group_column)
     rows = []
-    for number, row in cells[headed:]:
-        path, label = (row[at].strip() if at < len(row) else "" for at in (path_at, label_at))
+    for number, row in cells[columns is not None :]:
+        path, label, *further = (row[at].strip() if at < len(row) else "" for at in columns or (0, 1))
         if not path or not label:
             raise InputError(f"{where(list_file, number)} is {delimiter.join(row)!r}, but must hold a path and a label")
-        rows.append(Row(number, path, label))
+        rows.append(Row(number, path, label, *further))
     return rows
 
 
-def _columns(first: list[str], list_file: Path, label_column: str | None) -> tuple[int, int, bool]:
-    """The columns of the path and of the label, and whether the first row is a header."""
+def _columns(
+    first: list[str], list_file: Path, label_column: str | None, group_column: str | None
+) -> tuple[int, ...] | None:
+    """The columns of path, label, split and group, each past the end where it is missing; None without a header."""
     names = [name.strip().lower() for name in first]
     labels = (label_column.lower(),) if label_column else LABELS
-    path_at = next((names.index(name) for name in PATHS if name in names), None)
-    label_at = next((names.index(name) for name in labels if name in names), None)
+    path_at, label_at, split_at, group_at = (
+        next((names.index(name) for name in known if name in names), None)
+        for known in (PATHS, labels, (SPLIT,), ((group_column or "").lower(),))
+    )
     if path_at is not None and label_at is not None:
-        return path_at, label_at, True
+        return path_at, label_at, *(len(names) if at is None else at for at in (split_at, group_at))
     if len(names) == 2 and path_at is None and label_at is None and not label_column:
-        return 0, 1, False
+        return None
     lacking, known = ("path", PATHS) if path_at is None else ("label", labels)
     fix = "or say which with --label-column" if lacking == "label" else "in its first line"
     raise InputError(

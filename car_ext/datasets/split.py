@@ -30,11 +30,13 @@ class Split:
         targets: (N,) int64 labels in 0 .. K-1.
         files: N names by which the images are found again, such as paths below the data's folder; empty where the data
             name none.
+        groups: N names of what the images show (a patient, a part), which a list gives them; empty where none does.
     """
 
     images: Images | np.ndarray
     targets: np.ndarray
     files: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -46,7 +48,21 @@ class Split:
             images[positions] if isinstance(images, np.ndarray) else images.take(positions),
             self.targets[positions],
             tuple(self.files[position] for position in positions) if self.files else (),
+            tuple(self.groups[position] for position in positions) if self.groups else (),
         )
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What no model that is trained on some data may be scored on.
+
+    Attributes:
+        images: the training part as it lies in its files, before any cut, and the validation part.
+        others: how many images the data have besides; None where they did not come in one part.
+    """
+
+    images: tuple[Images | np.ndarray, ...]
+    others: int | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,8 @@ class LongTailedData:
         notes: sentences on what was left out or taken for something, see `notes.tell`.
         fingerprint: by which the same data are known elsewhere, see `fingerprint.fingerprint`; "" where not asked for.
         val: images to make choices by, which then need no test image; None where there are none.
+        whole: whether the data come in one part, of which `load` makes the splits.
+        spent: what no model that is trained on these data may be scored on; None where nothing is trained.
     """
 
     name: str
@@ -74,6 +92,8 @@ class LongTailedData:
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
     val: Split | None = None
+    whole: bool = False
+    spent: Spent | None = None
 
     @property
     def num_classes(self) -> int:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from car_ext.errors import InputError
 
@@ -125,6 +125,17 @@ class FolderTree:
         """
         try:
             return (self.path / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"file {self.locate(name)!r} cannot be read: {error.strerror}") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """A file, to be read in pieces.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        try:
+            return (self.path / name).open("rb")
         except OSError as error:
             raise InputError(f"file {self.locate(name)!r} cannot be read: {error.strerror}") from error
 

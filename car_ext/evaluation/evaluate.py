@@ -18,6 +18,7 @@ from car_ext.evaluation.score import score
 from car_ext.evaluation.speed import milliseconds, single_calls
 from car_ext.export import open_file
 from car_ext.machine.memory import default_cache_bytes
+from car_ext.metrics.class_prior import ClassPrior
 from car_ext.metrics.conformal import Coverage
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.predictions import Predictions
@@ -51,6 +52,7 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
     keep_logits: bool = False,
+    test_prior: str | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score one model on the test split of `data`; see `evaluate_all`."""
@@ -61,6 +63,7 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         keep_logits=keep_logits,
+        test_prior=test_prior,
         progress=progress,
     )
     return evaluation
@@ -74,9 +77,12 @@ def evaluate_all(
     batch_size: int | None = None,
     workers: int | None = None,
     keep_logits: bool = False,
+    test_prior: str | None = None,
     progress: bool = True,
 ) -> list[Evaluation]:
     """Score models one after another on the same images: the test split of `data`.
+
+    Data that come in one part are scored without the images that any of the models was trained on, or made choices by.
 
     Args:
         model_paths: files written by `car-ext export` (.onnx, .pt, .pt2), or folders of training runs.
@@ -85,6 +91,7 @@ def evaluate_all(
         batch_size: images a call; by default what a sixteenth of the free memory holds, up to 256.
         workers: threads that decode images ahead, where they do not fit in memory; one a core, up to 8, by default.
         keep_logits: keep every image's logits in its `Predictions`, 4 bytes a class.
+        test_prior: how frequent the classes are where the models are used, as of `ClassPrior.read`.
         progress: show a progress bar on a terminal.
 
     Returns:
@@ -96,6 +103,7 @@ def evaluate_all(
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
         - conformal, of a model that has sets of classes: `metrics.conformal.Coverage.summary`;
+        - prior_accuracy and prior, with test_prior: `ClassPrior.scores`;
         - difference, for all but the first: `losses.differences` to the first.
 
         `worst_class_ratio_same` needs every class's accuracy in training, which is not known: it is None.
@@ -109,22 +117,32 @@ def evaluate_all(
             raise InputError(f"there is no model file {str(path)!r}; export one with car-ext export RUN.")
     evaluations: list[Evaluation] = []
     held_out = None
+    trained = [_open(path).spent for path in model_paths] if len(model_paths) > 1 else None
     for path in model_paths:
-        model = FinishedRun(path) if Path(path).is_dir() else open_file(path)
+        model = _open(path)
         if held_out is None or held_out.image_size != model.stored_size:
-            held_out = datasets.load(data, model.stored_size, splits=("test",), options=options)
+            held_out = datasets.load(
+                data, model.stored_size, splits=("test",), options=options, trained=trained or [model.spent]
+            )
         if held_out.channels != model.channels:
             raise InputError(f"--data {data} has {held_out.channels} channel(s), but the model takes {model.channels}.")
         size = batch_size or default_batch_size(model.image_size)
+        prior = ClassPrior.read(test_prior, model.class_names, model.class_counts) if test_prior else None
         try:
             evaluation = _evaluate(model, held_out, data, size, workers, keep_logits, progress)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         evaluation.summary["model"] = str(path)
+        if prior:
+            evaluation.summary.update(prior.scores(evaluation.findings.confusion, model.class_names))
         if evaluations:
             evaluation.summary["difference"] = differences(evaluations[0].summary, evaluation.summary)
         evaluations.append(evaluation)
     return evaluations
+
+
+def _open(path: str | Path) -> Described:
+    return FinishedRun(path) if Path(path).is_dir() else open_file(path)
 
 
 def default_batch_size(image_size: int) -> int:

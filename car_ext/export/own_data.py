@@ -28,6 +28,8 @@ def own_data(
     where, options = data or config.data, config.data_options
     if data_root:
         options = replace(options, data_root=data_root)
+    if not run.whole and "test" not in splits:
+        options = replace(options, test_share=0)  # its test images may be gone by now
     try:
         loaded = datasets.load(where, run.stored_size, config.imbalance_ratio, 0, splits, options)
     except InputError as error:
@@ -35,7 +37,7 @@ def own_data(
             f"the run's data cannot be read: {error}; if they have moved, give --data (and --data-root)."
         ) from error
     if config.holdout and hold:
-        loaded = datasets.hold_out(loaded, config.holdout)
+        loaded = datasets.hold_out(loaded, config.holdout, options)
     if [nfc(name) for name in loaded.class_names] != run.class_names or loaded.channels != run.channels:
         raise InputError(f"{where} does not have the classes of the run; give its training data with --data.")
     return loaded

@@ -1,4 +1,4 @@
-"""Memory: how much is free, and that freed memory is kept."""
+"""Memory: how much is free, how much was used, and that freed memory is kept."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,12 @@ from pathlib import Path
 
 
 def default_cache_bytes() -> int:
-    """A quarter of the memory that is free now; of 4 GiB where the system does not say."""
+    """A quarter of the memory that is free now."""
+    return available_bytes() // 4
+
+
+def available_bytes() -> int:
+    """Memory that is free now; 4 GiB where the system does not say."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         available = int(fields["MemAvailable"].split()[0]) * 1024
@@ -18,7 +23,17 @@ def default_cache_bytes() -> int:
             available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):
             available = 4 << 30
-    return available // 4
+    return available
+
+
+def peak_bytes() -> int | None:
+    """The most main memory that this process has held; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if platform.system() == "Darwin" else most * 1024  # bytes there, KiB elsewhere
 
 
 # Options of mallopt(3) by their numbers in malloc.h: value while memory is kept, value after it. The latter is where

@@ -50,7 +50,7 @@ class Findings:
     ) -> "Findings":
         """From one pass: its counts, `ScoreStatistics.reliability`, its mistakes, its images and their names."""
         examples = mistakes.worth_showing(confusion)
-        thumbnails = [_thumbnail(images[int(index)]) for index in examples["image"]]
+        thumbnails = [thumbnail(images[int(index)]) for index in examples["image"]]
         pictures = np.stack(thumbnails) if thumbnails else np.empty((0, 1, 1, 1), np.uint8)
         named = tuple(files[index] for index in examples["image"]) if files else ()
         return cls(confusion, reliability, examples, pictures, named)
@@ -96,7 +96,7 @@ class Findings:
             raise InputError(f"{path} is damaged ({error}); train again, or delete it to report without it.") from error
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
+def thumbnail(image: np.ndarray) -> np.ndarray:
     """(H, W, C) uint8, made smaller where it is larger than THUMBNAIL."""
     picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

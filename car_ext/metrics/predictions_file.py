@@ -1,7 +1,7 @@
 """The predictions of every image on disk: a row an image in a parquet file that pandas, DuckDB and others read too."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from car_ext.errors import InputError, first_line
 from car_ext.files import write_bytes
 from car_ext.metrics.predictions import TOP, Predictions
+from car_ext.text import image_names
 
 COLUMNS = ("file", "split", "true", "predicted", "top_classes", "top_probabilities", "loss")
 GROUP = 1 << 16  # rows that are compressed, and read, together
@@ -30,19 +31,14 @@ class PredictionsFile(NamedTuple):
     def write(self, path: Path) -> None:
         """Writes a row for each image.
 
-        Columns are `file` (the image's name, or `test/12` where it has none), `split`, `true` and `predicted` (names of
-        classes), `top_classes` and `top_probabilities` (lists, most probable first), `loss` (the cross-entropy of the
-        true class, in nats) and, where they are kept, `logits` (a list in the order of the class names, which are in
-        the metadata). A name that is no Unicode, as Linux allows, has its bytes as `\\udce9`.
+        Columns are `file` (as of `text.image_names`), `split`, `true` and `predicted` (names of classes), `top_classes`
+        and `top_probabilities` (lists, most probable first), `loss` (the cross-entropy of the true class, in nats) and,
+        where they are kept, `logits` (a list in the order of the class names, which are in the metadata).
         """
         import pyarrow
         from pyarrow import parquet
 
-        tables = [
-            _table(name, part, rows, self.class_names)
-            for name, part in self.splits.items()
-            for rows in np.split(np.arange(len(part)), range(GROUP, len(part), GROUP))
-        ]
+        tables = [table for name, part in self.splits.items() for table in _tables(name, part, self.class_names)]
         schema = tables[0].schema.with_metadata({CLASSES: json.dumps(self.class_names)})
         content = pyarrow.BufferOutputStream()
         with parquet.ParquetWriter(content, schema) as writer:
@@ -82,13 +78,21 @@ class PredictionsFile(NamedTuple):
             raise InputError(f"{path} is damaged ({first_line(error)}); write it again.") from error
 
 
-def _table(split: str, predictions: Predictions, rows: np.ndarray, class_names: Sequence[str]) -> Any:
+def _tables(split: str, predictions: Predictions, class_names: Sequence[str]) -> Iterator[Any]:
+    files = image_names(split, predictions.files, len(predictions))
+    for rows in np.split(np.arange(len(predictions)), range(GROUP, len(predictions), GROUP)):
+        yield _table(split, predictions, files, rows, class_names)
+
+
+def _table(
+    split: str, predictions: Predictions, files: Sequence[str], rows: np.ndarray, class_names: Sequence[str]
+) -> Any:
     import pyarrow
 
     names = pyarrow.array(class_names, pyarrow.string())
-    files, top = predictions.files, predictions.top[rows]
+    top = predictions.top[rows]
     table = {
-        "file": pyarrow.array([_unicode(files[row]) if files else f"{split}/{row}" for row in rows], pyarrow.string()),
+        "file": pyarrow.array([files[row] for row in rows], pyarrow.string()),
         "split": pyarrow.array([split] * len(rows), pyarrow.string()),
         "true": names.take(pyarrow.array(predictions.targets[rows])),
         "predicted": names.take(pyarrow.array(predictions.predicted[rows])),
@@ -112,10 +116,6 @@ def _lists(values: Any, length: int) -> Any:
     import pyarrow
 
     return pyarrow.ListArray.from_arrays(pyarrow.array(range(0, len(values) + 1, length), pyarrow.int32()), values)
-
-
-def _unicode(name: str) -> str:
-    return name.encode(errors="backslashreplace").decode()
 
 
 def _predictions(table: Any, split: str, class_names: Sequence[str]) -> Predictions:

@@ -2,20 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from car_ext.errors import InputError
 from car_ext.files import write_text
 from car_ext.report.runs import Run, arranged
 
-__all__ = ["Run", "write", "write_monitoring"]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from car_ext.metrics.label_issues import LabelIssues
+
+__all__ = ["Run", "write", "write_label_issues", "write_monitoring", "write_survey"]
 
 
 def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path) -> None:
     """Writes the report, several runs side by side; differences are to the first of them.
 
     Everything that came from outside (names of classes, runs and files) is escaped, and the page's own policy lets a
-    browser load nothing and run no script but its own two.
+    browser load nothing and run no script but its own.
 
     Args:
         runs: each the folder of a finished run, a `Run`, or a mapping with its fields, of which `name` and
@@ -37,8 +42,7 @@ def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path)
                 f"{run.name!r} and {read[0].name!r} have different classes; give runs over the same data, "
                 "or a report to each."
             )
-    # Bokeh takes half a second to import: only those wait for it whose runs can be drawn.
-    from car_ext.report.page import render
+    from car_ext.report.page import render  # only those wait for the template engine whose runs can be drawn
 
     write_text(out, render(arranged(read)))
 
@@ -61,9 +65,44 @@ def write_monitoring(log: str | Path, out: str | Path) -> None:
 
     out, log = _writable(out), Path(log)
     read = Log.read(log)
-    from car_ext.report.monitoring.page import render  # Bokeh, as above
+    from car_ext.report.monitoring.page import render  # as above
 
     write_text(out, render(read, log.name))
+
+
+def write_label_issues(issues: "LabelIssues", images: Mapping[str, "np.ndarray"], source: str, out: str | Path) -> None:
+    """Writes the page of labels that are likely wrong, with the same policy as `write`.
+
+    Args:
+        issues: what was found.
+        images: name to pixels, uint8 (H, W, C), of those whose pictures are known.
+        source: what the labels were judged by, for the title.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: an `out` whose folder does not exist.
+    """
+    out = _writable(out)
+    from car_ext.report.label_issues import render
+
+    write_text(out, render(issues, images, source))
+
+
+def write_survey(facts: Mapping[str, Any], pictures: Mapping[tuple[str, int], "np.ndarray"], out: str | Path) -> None:
+    """Writes the page of a data set, with the same policy as `write`.
+
+    Args:
+        facts: as of `car_ext.datasets.survey.survey`.
+        pictures: some images by split and position, each (H, W, C) uint8.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: an `out` whose folder does not exist.
+    """
+    out = _writable(out)
+    from car_ext.report.survey import render
+
+    write_text(out, render(facts, pictures))
 
 
 def _writable(out: str | Path) -> Path:

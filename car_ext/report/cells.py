@@ -1,7 +1,7 @@
 """Tables as text: the template only lays them out."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Table(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     text: frozenset[int] = frozenset()  # columns beside the first that hold words
+    terms: Literal["", "rows", "columns"] = ""  # whose headings hold terms of the glossary
 
 
 def percent(value: float | None) -> str:

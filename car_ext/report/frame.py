@@ -1,4 +1,4 @@
-"""The frame of every page: its head, its scripts, and what the browser may do for it."""
+"""The frame of every page: its head, its script, and what the browser may do for it."""
 
 import base64
 import hashlib
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from bokeh.embed import json_item
-from bokeh.plotting import figure
-from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from car_ext import __version__
 from car_ext.report.cells import Table
+from car_ext.report.glossary import Glossary
+from car_ext.report.plot import Plot
+
+SCRIPTS = ("tip.js", "axis.js", "plot.js", "matrix.js", "page.js")  # each of a noun, one after another a single script
 
 
 class Line(NamedTuple):
@@ -27,7 +28,7 @@ class Line(NamedTuple):
 class Figure(NamedTuple):
     title: str
     describes: str  # what a screen reader says in its place
-    plot: figure
+    plot: Plot
     caption: str
     tables: Sequence[Table] = ()
     legend: Sequence[Line] = ()
@@ -36,13 +37,14 @@ class Figure(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A fraction in large letters, with what it is of, its interval and what it was, where known."""
+    """A number in large letters, with what it is of, its interval and what it was, where known."""
 
     name: str
-    percent: str
+    text: str
     of: str
     interval: str = ""
     against: str = ""
+    unit: str = "%"
 
 
 class Lead(NamedTuple):
@@ -72,18 +74,19 @@ def page(template: str, title: str, data: str, sections: Sequence[str], **conten
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["json_item"] = json_item
-    # Bokeh's documents name a model where they first hold it: the order matters.
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    scripts = [Markup(text) for text in (_library(), _own("page.js"))]
+    glossary = Glossary()
+    environment.filters["terms"] = lambda text: glossary.mark(_joined(text))
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    script = Markup("".join(map(_own, SCRIPTS)))
     return environment.get_template(template).render(
         title=title,
         data=data,
         sections=[(name, name.capitalize()) for name in sections],
         version=__version__,
         style=Markup(_own("page.css")),
-        scripts=scripts,
-        policy=_policy(scripts),
+        script=script,
+        policy=_policy(script),
+        glossary=glossary,
         **content,
     )
 
@@ -93,17 +96,11 @@ def _joined(value: Any) -> Any:
     return value.replace(" %", "\N{NO-BREAK SPACE}%") if type(value) is str else value
 
 
-def _library() -> str:
-    """Bokeh's script without what a page of figures does not use."""
-    return Resources(mode="inline", components=["bokeh"]).js_raw[0]
-
-
 def _own(name: str) -> str:
     return (files("car_ext.report") / name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    """What the browser may do for this page: run these scripts, and load nothing."""
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+def _policy(script: str) -> str:
+    """What the browser may do for this page: run this script, and load nothing."""
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; img-src data:"

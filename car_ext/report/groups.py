@@ -1,4 +1,4 @@
-"""Groups of classes: all, many, medium and few training images, and the worst class alone."""
+"""Groups of classes: all, many, medium and few training images, the worst tenth, and the worst class alone."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from car_ext.priors import shot_groups
 from car_ext.report.runs import Run
 
-NAMES = ("all classes", "many", "medium", "few", "worst class")
+NAMES = ("all classes", "many", "medium", "few", "worst tenth", "worst class")
 
 
 class Groups(NamedTuple):
@@ -53,5 +53,7 @@ def _tested(run: Run) -> list[np.ndarray]:
     """Of each group of `NAMES` its classes with test images, (K,) bool."""
     every = np.ones(len(run.class_names), bool)
     worst = np.arange(every.size) == run.worst_class
-    masks = {"all classes": every, **shot_groups(run.class_counts), "worst class": worst}
+    # Of up to ten classes the worst tenth is the worst class.
+    tenth = run.worst_tenth & (run.worst_tenth.sum() > 1)
+    masks = {"all classes": every, **shot_groups(run.class_counts), "worst tenth": tenth, "worst class": worst}
     return [masks[name] & ~np.isnan(run.accuracies) for name in NAMES]

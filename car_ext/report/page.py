@@ -1,60 +1,23 @@
 """The page of runs: what stands where, and in which words."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from car_ext.metrics.mistakes import MOST_CONFIDENT
 from car_ext.report import figures
-from car_ext.report.cells import against, interval, percent
-from car_ext.report.frame import Figure, Lead, Line, Number, page
+from car_ext.report.advice import advice
+from car_ext.report.cells import percent
+from car_ext.report.charts import Chart, charts
+from car_ext.report.frame import Figure, Line, page
 from car_ext.report.groups import Groups
+from car_ext.report.leads import lead
 from car_ext.report.order import clustered
 from car_ext.report.pictures import pictures
 from car_ext.report.plot import NAMED
 from car_ext.report.runs import Run
-from car_ext.report.tables import calibration, classes, confusions, scores, setup, training
+from car_ext.report.tables import calibration, classes, confusions, gate, scores, setup, training
 from car_ext.text import printable
-
-
-class Curve(NamedTuple):
-    key: str  # of metrics.jsonl
-    dash: str
-    text: str
-
-
-class Chart(NamedTuple):
-    """Curves over the epochs that share a figure."""
-
-    title: str
-    label: str
-    curves: Sequence[Curve]
-    caption: str
-    scale: float = 1
-
-
-CHARTS = (
-    Chart(
-        "Accuracy",
-        "accuracy, %",
-        [Curve("test_overall", "solid", "test, all classes"), Curve("test_worst", "dashed", "test, worst class")],
-        "On the test images after every epoch. The report is of the last epoch, not of the best.",
-        100,
-    ),
-    Chart(
-        "Loss",
-        "loss",
-        [Curve("loss", "solid", "loss"), Curve("base_loss", "dashed", "without the regularizer")],
-        "Mean over the training images of an epoch.",
-    ),
-    Chart(
-        "Sigma",
-        "sigma",
-        [Curve("sigma", "solid", "spectral norm of the moving confusion matrix")],
-        "What CAR makes small: the spectral norm of its moving average, mean over an epoch.",
-    ),
-)
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -66,8 +29,11 @@ def render(runs: Sequence[Run]) -> str:
         _data(runs),
         _sections(runs),
         several=len(runs) > 1,
-        leads=[_lead(run, runs[0]) for run in runs],
+        leads=[lead(run, runs[0]) for run in runs],
+        advice=advice(runs),
+        gates=[verdict for run in runs if (verdict := gate.verdict(run))],
         scores=scores.table(runs),
+        priors=scores.priors(runs),
         speeds=scores.speeds(runs),
         accuracies=_accuracies(runs),
         groups=_groups(runs),
@@ -78,8 +44,11 @@ def render(runs: Sequence[Run]) -> str:
         curves=_curves(runs),
         averages=training.averages(runs),
         calibration=_calibration(runs, found) if found else None,
+        temperatures=[(run.name, text) for run in runs if (text := calibration.temperature(run))],
+        conformal=[table for run in runs if (table := calibration.conformal(run))],
         spectrum=_spectrum(runs, found) if found else None,
         without=[run.name for run in runs if not run.findings],
+        notes=_notes(runs),
         setup=setup.table(runs),
     )
 
@@ -93,52 +62,16 @@ def _data(runs: Sequence[Run]) -> str:
     )
 
 
+def _notes(runs: Sequence[Run]) -> list[str]:
+    """On the data; those of several runs over the same data once."""
+    return [*dict.fromkeys(printable(str(note)) for run in runs for note in run.summary.get("data_notes") or ())]
+
+
 def _sections(runs: Sequence[Run]) -> list[str]:
     found, trained = any(run.findings for run in runs), any(run.history for run in runs)
     present = {"confusions": found, "training": trained, "calibration": found, "spectrum": found}
     names = ("scores", "classes", "confusions", "training", "calibration", "spectrum", "setup")
     return [name for name in names if present.get(name, True)]
-
-
-def _lead(run: Run, first: Run) -> Lead:
-    better, worse = ((sign * (run.accuracies - first.accuracies) > 0).sum() for sign in (1, -1))
-    return Lead(
-        run.name,
-        [
-            Number(
-                "worst class",
-                percent(run.summary.get("worst_class_accuracy")),
-                _worst(run),
-                _worst_interval(run),
-                _against(run, first, "worst_class_accuracy"),
-            ),
-            Number(
-                "overall",
-                percent(run.summary.get("overall_accuracy")),
-                "of the test images" if run.test_counts is None else f"of {run.test_counts.sum():,} test images",
-                against=_against(run, first, "overall_accuracy"),
-            ),
-        ],
-        figures.look(run).colour,
-        f"{better} classes better than {first.name}, {worse} worse" if run is not first else "",
-    )
-
-
-def _worst(run: Run) -> str:
-    if run.worst_class is None:
-        return ""
-    return f"class {run.worst_name}, {run.class_counts[run.worst_class]:,} training images"
-
-
-def _worst_interval(run: Run) -> str:
-    if run.worst_class is None or run.intervals is None:
-        return ""
-    low, high = (bound[run.worst_class] for bound in run.intervals)
-    return f"95 % interval {interval(low, high)} %"
-
-
-def _against(run: Run, first: Run, key: str) -> str:
-    return "" if run is first else against(run.summary.get(key), first.summary.get(key), first.name)
 
 
 def _accuracies(runs: Sequence[Run]) -> Figure:
@@ -179,7 +112,7 @@ def _groups(runs: Sequence[Run]) -> Figure:
         figures.bars(runs, groups),
         "Means over the classes with over 100 (many), 20 to 100 (medium) and under 20 (few) training images."
         + (
-            " Lines are 95 % Wilson intervals. The worst class was picked after looking, so its own interval lies "
+            " Lines are 95 % Wilson intervals. The worst classes were picked after looking, so their own intervals lie "
             "somewhat too low."
             if groups.known
             else ""
@@ -204,7 +137,8 @@ def _matrix(run: Run, order: np.ndarray) -> Figure:
         run.name,
         f"Confusion matrix of {len(order)} classes: {right} images right, {wrong} wrong. {said}.",
         figures.confusion_matrix(run, order),
-        "Blue is right, orange is wrong; the stronger, the larger the part of the true class."
+        "Rows are true classes, columns what they are taken for; a button turns that. Blue is right, orange is wrong; "
+        "the stronger, the larger the part of the true class."
         + (" Numbers are per cent of the true class." if len(order) <= figures.WRITTEN else "")
         + " Classes that are confused with one another stand together (hierarchical clustering).",
         [confusions.table(run)],
@@ -216,17 +150,14 @@ def _matrix(run: Run, order: np.ndarray) -> Figure:
 def _curves(runs: Sequence[Run]) -> list[Figure]:
     trained = [run for run in runs if run.history]
     shown: list[Figure] = []
-    for chart in CHARTS:
-        plot = figures.curves(trained, [(curve.key, curve.dash) for curve in chart.curves], chart.label, chart.scale)
-        if plot is None:
-            continue
+    for chart in charts(trained):
         several = len(chart.curves) > 1
-        known = [run for run in trained if run.history[-1].get(chart.curves[0].key) is not None]
+        known = [run for run in trained if any(run.history[-1].get(curve.key) is not None for curve in chart.curves)]
         shown.append(
             Figure(
                 chart.title,
                 f"Lines over the epochs, from first to last. {'; '.join(_ends(trained, chart))}.",
-                plot,
+                figures.curves(trained, chart),
                 chart.caption,
                 () if shown else [training.epochs(run) for run in trained],
                 [
@@ -241,7 +172,7 @@ def _curves(runs: Sequence[Run]) -> list[Figure]:
 def _ends(runs: Sequence[Run], chart: Chart) -> Iterable[str]:
     """The first and last value of every curve."""
     for run in runs:
-        for key, _, text in chart.curves:
+        for key, _, text, _ in chart.curves:
             if values := [chart.scale * row[key] for row in run.history if row.get(key) is not None]:
                 yield f"{run.name}, {text}: {values[0]:.3g} to {values[-1]:.3g}"
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from car_ext.report.runs import Run
+from car_ext.text import nfc, printable
 
 
 class Picture(NamedTuple):
@@ -17,27 +18,42 @@ class Picture(NamedTuple):
     note: str
     width: int
     height: int
+    file: tuple[str, str, str] = ("", "", "")  # start, middle and end of its name, the middle for who has the room
+
+
+ENDS = 8, 16  # characters of a file's name that are shown at its start and end
 
 
 def pictures(run: Run) -> list[Picture]:
     """The images of findings.examples, in their order."""
     shown = []
-    for example, pixels in zip(run.found.examples, run.found.thumbnails, strict=True):
+    files = [printable(nfc(name)) for name in run.found.files] or [""] * len(run.found.examples)
+    for example, pixels, file in zip(run.found.examples, run.found.thumbnails, files, strict=True):
         true, predicted = (run.class_names[example[key]] for key in ("true", "predicted"))
         shown.append(
             Picture(
-                _png(pixels),
-                f"test image {example['image']}: {true}, taken for {predicted}",
+                png(pixels),
+                f"test image {file or example['image']}: {true}, taken for {predicted}",
                 f"{true} \N{RIGHTWARDS ARROW} {predicted}",
                 f"{100 * example['confidence']:.0f} %",
                 pixels.shape[1],
                 pixels.shape[0],
+                _parted(file),
             )
         )
     return shown
 
 
-def _png(pixels: np.ndarray) -> str:
+def _parted(file: str) -> tuple[str, str, str]:
+    """The parts of a file's name: start, middle, end; a name that is short is all start."""
+    start, end = ENDS
+    if len(file) <= start + end + 1:
+        return file, "", ""
+    return file[:start], file[start:-end], file[-end:]
+
+
+def png(pixels: np.ndarray) -> str:
+    """An image (H, W, C) uint8 as a data: URL."""
     content = io.BytesIO()
     Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(content, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,25 +1,17 @@
-"""An empty figure in the page's colours, what most figures draw into it, and what shows when it is pointed at."""
+"""A figure as data: its axes and what is drawn between them. plot.js draws it, in the page's colours and width."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
-from bokeh.models import (
-    BoxZoomTool,
-    ColumnDataSource,
-    FixedTicker,
-    HoverTool,
-    PanTool,
-    PlainText,
-    Range1d,
-    WheelZoomTool,
-)
-from bokeh.models.annotations.geometry import Span
-from bokeh.models.renderers import GlyphRenderer
-from bokeh.plotting import figure
+import numpy as np
 
 NAMED = 30  # classes up to which a figure has room for their names
-INK = "ink"  # name of the glyphs that page.js paints in the colour of the text
-BOUNDS = ("95 % interval", "@low{0.0} to @high{0.0} %")  # a row that says what `whiskers` draws
+INK = "currentColor"  # that of the text
+BOUNDS = ("95 % interval", "{low:1} to {high:1} %")  # a tip that says what whiskers show
+DIGITS = 6  # of a number in the file, significant ones: no screen shows more
+
+Tips = Sequence[tuple[str, str]]  # label, and a text with {column}, or {column:digits} of a number
 
 
 class Look(NamedTuple):
@@ -40,74 +32,108 @@ LOOKS = tuple(
 )
 
 
-def empty(
-    x_label: str,
-    y_label: str,
-    x: tuple[float, float],
-    y: tuple[float, float],
-    height: int,
-    zooms: bool = False,
-    **options: Any,
-) -> figure:
-    """Axes without anything in them, in the page's colours."""
-    plot = figure(
-        x_range=Range1d(start=float(x[0]), end=float(x[1]), bounds="auto"),
-        y_range=Range1d(start=float(y[0]), end=float(y[1]), bounds="auto"),
-        x_axis_label=x_label,
-        y_axis_label=y_label,
-        height=height,
-        sizing_mode="stretch_width",
-        toolbar_location=None,
-        tools=[PanTool(), BoxZoomTool(), WheelZoomTool(modifiers={"ctrl": True})] if zooms else [],
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-        **options,
-    )
-    plot.axis.minor_tick_line_color = None
-    for text in ("axis_label", "major_label"):
-        setattr(plot.axis, f"{text}_text_font", "system-ui, sans-serif")
-        setattr(plot.axis, f"{text}_text_font_size", "12px")
-    plot.axis.axis_label_text_font_style = "normal"
-    return plot
+class Axis(NamedTuple):
+    """From low, which is left or below, to high; time is in milliseconds since 1970."""
+
+    label: str
+    low: float
+    high: float
+    scale: Literal["linear", "log", "time"] = "linear"
+    names: Sequence[str] = ()  # at 0, 1, 2 and so on, in place of numbers
 
 
-def name_ticks(axis: Any, names: Sequence[str]) -> None:
-    """Names at 0, 1, 2 and so on, instead of numbers."""
-    axis.ticker = FixedTicker(ticks=[*range(len(names))])
-    axis.major_label_overrides = {at: PlainText(text=name) for at, name in enumerate(names)}
+class Series(NamedTuple):
+    """Points that are drawn alike, in any of the ways that are given.
 
-
-def border(plot: figure, at: float) -> None:
-    """A dotted line from top to bottom."""
-    plot.add_layout(Span(location=at, dimension="height", line_dash="dotted", css_classes=["border"]))
-
-
-def whiskers(plot: figure, source: ColumnDataSource, x: str, **looks: Any) -> None:
-    """The intervals of columns "low" and "high"."""
-    plot.segment(x, "low", x, "high", source=source, line_width=2, **looks)
-
-
-def trace(
-    plot: figure, source: ColumnDataSource, x: str, y: str, look: Look, size: float, dash: str = "solid"
-) -> GlyphRenderer:
-    """A line through points; returns the points."""
-    plot.line(x, y, source=source, color=look.colour, line_dash=dash, line_width=2)
-    return plot.scatter(x, y, source=source, marker=look.marker, color=look.colour, size=size)
-
-
-def hover(plot: figure, renderer: Any, rows: Sequence[tuple[str, str]], run: str | None = None) -> None:
-    """What shows when pointed at; run is the name of the run where there are several.
-
-    Bokeh escapes the values of columns, so the name of a run is one as well.
+    Attributes:
+        data: columns of one length: x, y, low and high where there are whiskers, and what tips show.
+        colour: of all of it.
+        marker, size: of its points, in pixels.
+        dash: of a line through them, "solid" or "dashed".
+        bar: width of bars from 0, on the axis.
+        alpha: of points and bars.
+        whiskers: colour of lines from low to high.
+        labels: the column that is written beside the points, where it finds room.
+        tips: what shows when a point or a bar is pointed at.
     """
+
+    data: Mapping[str, Any]
+    colour: str
+    marker: str | None = None
+    size: float = 8
+    dash: str | None = None
+    bar: float | None = None
+    alpha: float = 1
+    whiskers: str | None = None
+    labels: str | None = None
+    tips: Tips = ()
+
+
+class Cells(NamedTuple):
+    """What occurs in a confusion matrix, by place on its axes: (N,) int64 each; (K,) images of the class of a place."""
+
+    true: np.ndarray
+    predicted: np.ndarray
+    counts: np.ndarray
+    images: np.ndarray
+    names: Sequence[str]
+    colours: tuple[str, str]  # of right and of wrong
+    written: bool  # whether a cell has room for its number
+
+
+class Border(NamedTuple):
+    """A dotted line from top to bottom."""
+
+    at: float
+    colour: str = INK
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure; one with cells is as high as wide."""
+
+    x: Axis
+    y: Axis
+    height: int = 300
+    series: list[Series] = field(default_factory=list)
+    borders: Sequence[Border] = ()
+    cells: Cells | None = None
+
+    def item(self) -> dict[str, Any]:
+        """What plot.js reads, ready for JSON."""
+        return {
+            "x": _plain(self.x._asdict()),
+            "y": _plain(self.y._asdict()),
+            "height": self.height,
+            "series": [_plain(one._asdict()) for one in self.series],
+            "borders": [border._asdict() for border in self.borders],
+            "cells": self.cells and _plain(self.cells._asdict()),
+        }
+
+
+def series(
+    data: Mapping[str, Any], look: Look, size: float, tips: Tips, run: str | None = None, **options: Any
+) -> Series:
+    """Points in the look of a run, whose name the tips begin with where there are several."""
     if run is not None:
-        renderer.data_source.data["run"] = [run] * len(next(iter(renderer.data_source.data.values())))
-        rows = [("run", "@run"), *rows]
-    lines = "".join(f'<div><span style="color: #5a626d">{label}</span> {value}</div>' for label, value in rows)
-    shown = f'<div style="color: #1b1f24; font: 13px/1.4 system-ui, sans-serif">{lines}</div>'
-    plot.add_tools(HoverTool(renderers=[renderer], tooltips=shown, point_policy="snap_to_data"))
+        tips = [("run", "{run}"), *tips]
+        data = {**data, "run": [run]}
+    return Series(data, look.colour, look.marker, size, tips=tips, **options)
 
 
 def short(name: str) -> str:
-    return name if len(name) <= 12 else f"{name[:11]}…"
+    """Without its middle where it is long: names of a kind differ at the end as often as at the start."""
+    return name if len(name) <= 12 else f"{name[:6]}…{name[-5:]}"
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, numbers as short as their digits."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(inner) for inner in value.tolist()]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(f"{value:.{DIGITS}g}")
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

@@ -11,6 +11,7 @@ import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.metrics.bounds import singular_values
+from car_ext.metrics.class_report import ClassReport
 from car_ext.metrics.counts import worst_first
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.summary import R0
@@ -89,13 +90,43 @@ class Run:
         return np.array([values[name] for name in self.summary["class_counts"]], np.float64)
 
     @cached_property
+    def worst_first(self) -> list[int]:
+        """The labels of the classes with test images; of equals the one that `metrics.summarize` names leads."""
+        return worst_first(self.accuracies, self.class_counts, [*self.summary["class_counts"]])
+
+    @property
     def worst_class(self) -> int | None:
-        """Its label, of equals the one that `car_ext.metrics.summarize` names; None without test images."""
-        return next(iter(worst_first(self.accuracies, self.class_counts, [*self.summary["class_counts"]])), None)
+        """Its label; None without test images."""
+        return next(iter(self.worst_first), None)
+
+    @cached_property
+    def worst_tenth(self) -> np.ndarray:
+        """The ceil(G / 10) worst of the G classes with test images, (K,) bool."""
+        tenth = np.zeros(len(self.class_names), bool)
+        tenth[self.worst_first[: -(-len(self.worst_first) // 10)]] = True
+        return tenth
+
+    @property
+    def at_zero(self) -> list[int]:
+        """The labels of the classes of which no test image is right."""
+        return [label for label in self.worst_first if self.accuracies[label] == 0]
+
+    @property
+    def overall(self) -> float | None:
+        """The fraction of the test images that are right, if known."""
+        known = self.summary.get("overall_accuracy")
+        if known is None and self.test_counts is not None and self.test_counts.any():
+            known = float(np.trace(self.found.confusion) / self.test_counts.sum())
+        return known
 
     @property
     def worst_name(self) -> str:
         return "-" if self.worst_class is None else self.class_names[self.worst_class]
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights the scores are of, where it was chosen by validation images."""
+        return self.summary.get("kept_epoch")
 
     @property
     def found(self) -> "Findings":
@@ -112,6 +143,14 @@ class Run:
     def test_counts(self) -> np.ndarray | None:
         """Test images a class, (K,) int64, if known."""
         return None if self.findings is None else self.findings.confusion.sum(axis=0)
+
+    @cached_property
+    def class_report(self) -> ClassReport | None:
+        """Precision, recall and F1 of every class, if known."""
+        if self.findings is None:
+            return None
+        confusion = self.findings.confusion
+        return ClassReport(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
 
     @cached_property
     def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:

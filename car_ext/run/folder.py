@@ -15,7 +15,7 @@ from car_ext.metrics.predictions_file import PredictionsFile
 
 
 class RunFolder:
-    """`config.yaml` (resolved), `metrics.jsonl` (a line an epoch), `summary.json` and what lies beside it.
+    """`config.yaml` (resolved), `split.csv`, `metrics.jsonl` (a line an epoch), `summary.json` and what lies beside it.
 
     That is `findings.npz`, for a report, and `predictions.parquet`, a row an image. Checkpoints and TensorBoard events
     lie beside them. Files are replaced whole, never left half written.
@@ -25,13 +25,20 @@ class RunFolder:
         self.path = path
         self.tensorboard = path / "tensorboard"
         self.predictions = path / "predictions.parquet"
-        self.config_file, self._metrics, self._summary, self._findings = (
-            path / name for name in ("config.yaml", "metrics.jsonl", "summary.json", "findings.npz")
+        self.config_file, self._split, self._metrics, self._summary, self._findings = (
+            path / name for name in ("config.yaml", "split.csv", "metrics.jsonl", "summary.json", "findings.npz")
         )
 
-    def start(self, values: Mapping[str, Any]) -> None:
-        """Create the folder and write the configuration as plain values, readable with `--config`."""
+    def start(self, values: Mapping[str, Any], split: str = "") -> None:
+        """Create the folder and write the configuration as plain values, readable with `--config`.
+
+        Args:
+            values: of the configuration.
+            split: which image is in which split, as of `datasets.split_list`; nothing is written where it is empty.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        if split:
+            write_text(self._split, split)
         write_text(self.config_file, yaml.safe_dump(dict(values), sort_keys=False))
 
     def keep_metrics(self, epochs: int) -> int:

@@ -12,7 +12,7 @@ from car_ext.errors import InputError
 from car_ext.text import nfc
 
 FACTS = ("class_names", "class_counts", "image_size", "stored_size", "channels", "train_worst_class_accuracy")
-OPTIONAL_FACTS = ("conformal",)
+OPTIONAL_FACTS = ("conformal", "spent")
 FACTS_FILE = "car_ext.json"  # inside .pt and .pt2 archives
 
 
@@ -24,6 +24,8 @@ class Described:
         image_size, stored_size, channels: how images are prepared: shorter side to `stored_size`, then the centre
             `image_size` square.
         train_worst_class_accuracy: fraction, or None if the run was not finished.
+        spent: what it notes of the images that it may not be scored on, see `datasets.spent.described`; None in files
+            of older versions.
         provider: what computes.
         format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
         conformal: {"alpha", "thresholds": [K]} of its sets of classes (`metrics.conformal`), or None.
@@ -37,6 +39,7 @@ class Described:
         self.channels: int = facts["channels"]
         self.train_worst_class_accuracy: float | None = facts["train_worst_class_accuracy"]
         self.conformal: Mapping[str, Any] | None = facts.get("conformal")
+        self.spent: dict[str, Any] | None = facts.get("spent")
         self.provider = provider
         self.format = format
 

@@ -25,6 +25,7 @@ class FinishedRun(Described):
         config: the run's configuration.
         scores_hold: whether the scores of the run are those of the classifier: they are of the head as trained, and may
             be of two views of an image.
+        whole: whether its data came in one part, of which it made the splits.
 
     Args:
         run_dir: the folder of a training run; of one that is not finished, the last checkpoint.
@@ -67,11 +68,13 @@ class FinishedRun(Described):
             "train_worst_class_accuracy": summary.get("train_worst_class_accuracy"),
             "input": f"uint8 (batch, {side}, {side}, {channels}), {'RGB' if channels == 3 else 'grey'}: "
             f"shorter side resized to {stored} (Pillow, bicubic), centre {side} x {side} cut out; nothing else",
+            "spent": state.get("spent"),
             "correction": correction,
             "config": self.config,
             "summary": {key: value for key, value in summary.items() if isinstance(value, int | float | str)},
             "car_ext_version": car_ext.__version__,
         }
+        self.whole: bool = (state.get("spent") or {}).get("others") is not None
         self.device = self.classifier.mean.device
         super().__init__(self.facts, f"torch {self.device.type}", "PyTorch")
 

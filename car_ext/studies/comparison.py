@@ -12,12 +12,14 @@ from car_ext.config.recipe import second_stage
 from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import evaluate
 from car_ext.export import to_onnx
+from car_ext.recipes import METHODS
 from car_ext.run.folder import RunFolder
 from car_ext.run.lock import alone, refuse_many_processes
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
 from car_ext.values import distinct
 
+BASICS = "basics"  # of the files of methods that come with the package
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
 
@@ -35,6 +37,17 @@ def read_methods(name: str, folder: Path) -> Methods:
         if not isinstance(options, dict) or not re.fullmatch(r"[\w.+-]+", str(method)):
             raise InputError(f"{path} holds {method!r}: {options!r}, but must hold lines 'NAME: {{option: value}}'.")
     return content
+
+
+def methods_of(config: Config, name: str | None) -> Methods:
+    """The methods to compare: of the file of this name; else the `BASICS`, or `with_and_without` of a job's own.
+
+    Raises:
+        InputError: as of `read_methods`.
+    """
+    if name is None and (config.loss, config.regularizer) != (Config.loss, Config.regularizer):
+        return with_and_without(config)
+    return read_methods(name or BASICS, METHODS)
 
 
 def with_and_without(config: Config) -> Methods:

@@ -2,6 +2,7 @@
 
 from car_ext import datasets
 from car_ext.config.config import Config
+from car_ext.errors import InputError
 from car_ext.methods.augment.images import LARGEST_CROP
 
 
@@ -21,5 +22,10 @@ def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
     if augment == "auto":
         augment = "rrc" if data.image_size > LARGEST_CROP else "crop-flip"
     if config.holdout:
-        data = datasets.hold_out(data, config.holdout)
+        data = datasets.hold_out(data, config.holdout, config.data_options)
+    if not (data.whole or config.val_share or config.holdout) and (config.groups or config.split_seed):
+        raise InputError(
+            f"--groups and --split-seed say how images are set aside, but data {config.data!r} have splits of their "
+            "own: leave them out, or add --val-share 0.1"
+        )
     return data, size or data.image_size, augment

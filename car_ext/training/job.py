@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from car_ext.config.config import Config
+from car_ext.datasets.spent import described
 from car_ext.errors import InputError
 from car_ext.machine.device import Machine
 from car_ext.methods.augment.mix import build_mix
@@ -25,6 +26,7 @@ from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
+from car_ext.training.loader import Batch
 from car_ext.training.network import check_single_image, new_network, replace_head, single_values, sized
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import part_of_update, rate_of_step, updates_per_epoch
@@ -44,6 +46,7 @@ class Job:
         config: its options.
         machine: device and precision.
         data: cut and held out as the options say.
+        spent: what the snapshot notes of the images that the model may not be scored on.
         image_size, augment: what the network sees of an image.
         model: the classifier.
         heads: words of its heads, each begun from the one before.
@@ -65,6 +68,7 @@ class Job:
         self.config = config
         self.machine = Machine(config.device, config.amp)
         self.data, self.image_size, self.augment = load_data(sized(config))
+        self.spent = described(self.data.spent)
         Selection(config, self.data.val is not None)  # what it would refuse later
         torch.manual_seed(config.seed)
         self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
@@ -85,6 +89,7 @@ class Job:
             contrast.views if contrast else 0,
             self.mix.partner_sampler if self.mix else None,
         )
+        self.augment = "none" if self.batches.cached else self.augment
         objective = Objective(
             config.loss, config.regularizer, counts, dataclasses.asdict(config.car), config.drw_epoch, contrast
         ).to(self.machine.device)
@@ -192,6 +197,7 @@ class Job:
             "class_names": list(self.data.class_names),
             "class_counts": self.data.class_counts.tolist(),
             "data_fingerprint": self.data.fingerprint,
+            "spent": self.spent,
             "image_size": self.image_size,
             "channels": self.data.channels,
             "stored_size": self.data.image_size,
@@ -231,11 +237,10 @@ class Job:
 
     def _train_epoch(self, report: Progress, after_step: StepListener | None) -> list[float]:
         """One pass over the training set; the means of loss, base loss, sigma and accuracy over its images."""
-        config, epoch, mix = self.config, self.epoch, self.mix
-        self.learner.set_epoch(epoch, config.epochs)
+        config, epoch = self.config, self.epoch
         steps = len(self.batches.train)
         updates = updates_per_epoch(steps, config)
-        batches = self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, config.epochs))
+        batches = self.begin_epoch(epoch)
         mixing = torch.Generator().manual_seed(derive("mix", config.seed, epoch))
         # Dropout starts from (seed, epoch), so that resuming needs no generator state. It does so after the
         # loader has begun, which draws a seed of its own.
@@ -244,18 +249,8 @@ class Job:
         told: list[tuple[float, int]] = []  # rate and images of each row
         for step, (batch, partner) in enumerate(batches):
             rate = rate_of_step((epoch - 1) * updates + step // config.accumulate, updates, config)
-            part = part_of_update(step, steps, config)
-            images, targets, *views = self.machine.to_device(*batch)
-            if mix is None:
-                rows.append(self.learner.step(images, targets, rate, part, *views))
-            else:
-                other = None
-                if partner is not None:
-                    other_images, other_targets = self.machine.to_device(*partner)
-                    other = other_images, other_targets
-                mixed = mix(images, targets, mixing, other, epoch, config.epochs)
-                rows.append(self.learner.step(mixed.images, mixed, rate, part, *views))
-            told.append((rate, len(targets)))
+            rows.append(self.step(batch, partner, mixing, rate, part_of_update(step, steps, config)))
+            told.append((rate, len(batch[1])))
             if time.perf_counter() - looked > SECONDS_BETWEEN_LOOKS or step == steps - 1:
                 seen = np.concatenate([seen, torch.stack(rows).cpu().numpy()])
                 finite = np.isfinite(seen).all(axis=1)
@@ -267,6 +262,26 @@ class Job:
                 rows, told, looked = [], [], time.perf_counter()
         self.learner.after_epoch()
         return (seen.sum(axis=0, dtype=np.float64) / len(self.data.train)).tolist()
+
+    def begin_epoch(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
+        """The training batches of an epoch, each with the batch it is mixed with."""
+        mix, epochs = self.mix, self.config.epochs
+        self.learner.set_epoch(epoch, epochs)
+        return self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, epochs))
+
+    def step(
+        self, batch: Batch, partner: Batch | None, mixing: torch.Generator, rate: float, part: tuple[int, int] = (0, 1)
+    ) -> Tensor:
+        """One batch, mixed by numbers from `mixing`; the rest as of `Learner.step`."""
+        images, targets, *views = self.machine.to_device(*batch)
+        if self.mix is None:
+            return self.learner.step(images, targets, rate, part, *views)
+        other = None
+        if partner is not None:
+            other_images, other_targets = self.machine.to_device(*partner)
+            other = other_images, other_targets
+        mixed = self.mix(images, targets, mixing, other, max(self.epoch, 1), self.config.epochs)
+        return self.learner.step(mixed.images, mixed, rate, part, *views)
 
     def _tell(self, listener: StepListener, before: int, rows: np.ndarray, told: list[tuple[float, int]]) -> None:
         """Of steps that are done, each by its means over its images."""

@@ -1,4 +1,4 @@
-"""The memory of a training step, estimated."""
+"""The memory of a training step, estimated, and the operations of a forward pass, counted."""
 
 from itertools import chain
 
@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from car_ext.models.classifier import Classifier
 
@@ -27,6 +28,17 @@ def activation_bytes(model: Classifier, image_size: int, channels: int) -> int:
     with hooks, _Fused():
         model.train()(images)
     return sum(storage.nbytes() for storage in kept - known) // 2
+
+
+def operations(model: Classifier, image_size: int, channels: int) -> int:
+    """Floating-point operations of an image's forward pass, two a multiplication with its addition.
+
+    As PyTorch counts them: convolutions, matrix products and attention. `model` is on the meta device.
+    """
+    image = torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(image)
+    return counter.get_total_flops()
 
 
 def car_bytes(classes: int, batch_size: int) -> int:

@@ -94,5 +94,6 @@ def learning_rate(
         return peak * (step + 1) / (warmup_steps + 1)
     if drops:
         return peak * factor ** sum(step >= drop for drop in drops)
-    done = (step - warmup_steps) / (steps - warmup_steps)
+    rest = steps - warmup_steps
+    done = (step - warmup_steps) / rest if rest else 1.0
     return floor + (peak - floor) * (1 + math.cos(math.pi * done)) / 2

@@ -1,4 +1,4 @@
-"""What a job would be, without doing it: classes, steps, learning rates, parameters, memory."""
+"""What a job would be, without doing it: classes, steps, learning rates, parameters, operations, memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 
 from car_ext.config.config import Config
 from car_ext.datasets import BENCHMARKS, PROFILES, find_source
-from car_ext.datasets.holdout import held_out_counts
+from car_ext.datasets.draw import drawn_counts
 from car_ext.datasets.profiles import exponential_profile
 from car_ext.errors import InputError
 from car_ext.methods.augment.mix import build_mix
@@ -20,11 +20,12 @@ from car_ext.models.classifier import Classifier, build_model
 from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
 from car_ext.training.data import load_data
-from car_ext.training.memory import FLOAT, activation_bytes, car_bytes
+from car_ext.training.memory import FLOAT, activation_bytes, car_bytes, operations
 from car_ext.training.network import check_single_image, replace_head, sized
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step, updates_per_epoch
 
+STEMS = {"keep": "as the network is made", "wide": "wide: the first layer is 3x3 at stride 1 (--stem)"}
 PHOTOGRAPH = 224  # pixels, where the data do not say
 
 
@@ -57,8 +58,11 @@ class Plan:
         milestones: epochs done, steps done and learning rate then: the start, the end of the warm-up, each drop of a
             staircase or each quarter of a cosine, the end.
         parameters: numbers the network holds, that of a contrast included, and how many of them are trained.
-        memory: what a training step holds at its fullest, in bytes of float32. An estimate: it knows neither the
-            allocator's gaps, nor the workspace of convolutions, nor the 0.5 GB that CUDA itself takes.
+        stem: "keep" or "wide", see `build_model`; None where the network has no such choice.
+        operations: floating-point operations of an image's forward pass.
+        memory: what the tensors of a training step hold at their fullest, in bytes of float32. An estimate: it knows
+            neither the allocator's gaps, nor the workspace of convolutions, nor what Python and CUDA themselves take;
+            `rehearse` measures all of it.
     """
 
     config: Config
@@ -69,6 +73,8 @@ class Plan:
     steps_per_epoch: int
     milestones: list[tuple[float, int, float]]
     parameters: tuple[int, int]
+    stem: str | None
+    operations: int
     memory: dict[str, int]
 
     @property
@@ -92,12 +98,14 @@ class Plan:
             "training images": f"{counts.total:,}, {counts.largest:,} to {counts.smallest:,} a class",
             "method": config.method,
             "model": "{}, {:,} parameters, {:,} of them trained".format(config.model, *self.parameters),
+            **({"stem": STEMS[self.stem]} if self.stem else {}),
+            "operations": f"{self.operations / 1e9:.3g} billion an image, forward; about three times that in training",
             "images": f"{self.image_size} pixels, augmentation {self.augment}",
             "batches": f"{config.batch_size} images" + (f", {accumulated} a step" if accumulated > 1 else ""),
             "steps": f"{self.steps:,}, {config.epochs} epochs of {self.steps_per_epoch:,}",
             "learning rate": ", ".join(f"{rate:.3g} after {epoch:g}" for epoch, _, rate in self.milestones) + " epochs",
-            "memory": f"about {_gigabytes(memory)} in float32, {_gigabytes(half)} in half precision (an estimate)",
-            **{f"  {name}": _gigabytes(number) for name, number in self.memory.items()},
+            "tensors": f"about {gigabytes(memory)} in float32, {gigabytes(half)} in half precision (an estimate)",
+            **{f"  {name}": gigabytes(number) for name, number in self.memory.items()},
         }
         return "\n".join(f"{name:<16} {text}" for name, text in lines.items())
 
@@ -111,6 +119,7 @@ def plan(config: Config) -> Plan:
         InputError: as training would raise it; cuts of a benchmark that only its files can tell.
     """
     data, counts, image_size, channels, augment = _data(config)
+    augment = "none" if config.head_alone and config.bn == "eval" else augment
     # Only how many there are of which class matters here, so an exponential profile stands for an unknown one.
     each = counts.each
     if each is None:
@@ -148,6 +157,8 @@ def plan(config: Config) -> Plan:
         steps,
         _milestones(config, steps),
         (sum(parameter.numel() for parameter in parameters), trained),
+        model.built.get("stem"),
+        operations(model, image_size, channels),
         memory,
     )
 
@@ -170,9 +181,11 @@ def _published(config: Config) -> ClassCounts:
     size = BENCHMARKS[config.data]
     if size.largest == size.smallest:
         counts = PROFILES[config.profile](size.largest, size.classes, config.imbalance_ratio or 1)
-        return ClassCounts.of(counts - held_out_counts(counts, config.holdout) if config.holdout else counts)
-    if config.imbalance_ratio or config.holdout:
-        cut = "--imbalance-ratio" if config.imbalance_ratio else "--holdout"
+        for share in filter(None, (config.val_share, config.holdout)):
+            counts = counts - drawn_counts(counts, share)
+        return ClassCounts.of(counts)
+    if cuts := [key for key in ("imbalance_ratio", "val_share", "holdout") if getattr(config, key)]:
+        cut = "--" + cuts[0].replace("_", "-")
         raise InputError(f"what {cut} leaves of {config.data} only its files can tell; add --data-root.")
     return ClassCounts(size.classes, size.train, size.largest, size.smallest)
 
@@ -207,5 +220,6 @@ def _milestones(config: Config, steps: int) -> list[tuple[float, int, float]]:
     return [(round(step / steps, 3), step, rate_of_step(step, steps, config)) for step in sorted(at)]
 
 
-def _gigabytes(number: int) -> str:
+def gigabytes(number: int) -> str:
+    """Bytes as text."""
     return f"{number / 1e9:.2f} GB" if number >= 1e7 else f"{number / 1e6:.2f} MB"

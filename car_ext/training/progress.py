@@ -11,6 +11,8 @@ from tqdm import tqdm
 from car_ext.config.config import Config
 from car_ext.training.loader import Batch
 
+DELAY = 1  # seconds that scoring takes before it has a bar
+
 
 class Progress:
     """`with Progress(config, steps_per_epoch, epochs_done) as progress: ...`; silent unless `shown`."""
@@ -52,7 +54,7 @@ class Progress:
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
             dynamic_ncols=True,
             leave=False,
-            delay=1,
+            delay=DELAY,
             disable=self._silent,
         )
 

@@ -13,28 +13,30 @@ from car_ext.methods.regularizers.full_confusion import FullConfusion
 from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.predictions_file import PredictionsFile
-from car_ext.metrics.scoring import Scoring
 from car_ext.training.job import Job
 from car_ext.training.progress import Progress
 
 
 def summarize(job: Job, report: Progress, kept_epoch: int) -> tuple[dict[str, Any], Findings, PredictionsFile]:
-    """The summary of a job, ready for JSON, its findings and its predictions, of the result as it is.
+    """The summary of a job, ready for JSON, its findings and predictions; the weights are those of `kept_epoch`.
 
     Its weights are of `kept_epoch`. What was scored after the last epoch is not scored again.
     """
-    config, device, amp = job.config, job.machine.device, job.machine.amp
+    config, data, device, amp = job.config, job.data, job.machine.device, job.machine.amp
     train_confusion, moving_average = _of_training(job, report)
-    validation = None if job.data.val is None else job.scored or job.score("val", report)
-    scoring = job.scored if job.scored and validation is None else job.score("test", report)
+    parts = {"test": data.test} if data.val is None else {"test": data.test, "val": data.val}
+    *_, each_epoch = parts
+    scored = {part: (part == each_epoch and job.scored) or job.score(part, report) for part in parts}
+    counts, names, scoring = data.class_counts, data.class_names, scored["test"]
+    validation = {"validation": scored["val"].summary(counts, names), "kept_epoch": kept_epoch} if data.val else {}
     summary = {
-        **scoring.summary(job.data.class_counts, job.data.class_names, train_confusion=train_confusion),
-        **({"validation": _of_validation(job, validation), "kept_epoch": kept_epoch} if validation else {}),
+        **scoring.summary(counts, names, train_confusion=train_confusion),
+        **validation,
         "moving_average": moving_average,
         "method": config.method,
         "model": config.model,
-        "data": job.data.name,
-        "data_notes": list(job.data.notes),
+        "data": data.name,
+        "data_notes": list(data.notes),
         "seed": config.seed,
         "epochs": job.epoch,
         "image_size": job.image_size,
@@ -56,15 +58,9 @@ def summarize(job: Job, report: Progress, kept_epoch: int) -> tuple[dict[str, An
             "threads": torch.get_num_threads(),
         },
     }
-    findings = scoring.findings(job.data.test.images, job.data.test.files)
-    predictions = {"test": replace(scoring.predictions, files=job.data.test.files)}
-    if validation and job.data.val:
-        predictions["val"] = replace(validation.predictions, files=job.data.val.files)
-    return summary, findings, PredictionsFile(job.data.class_names, predictions)
-
-
-def _of_validation(job: Job, scoring: Scoring) -> dict[str, Any]:
-    return scoring.summary(job.data.class_counts, job.data.class_names)
+    findings = scoring.findings(data.test.images, data.test.files)
+    predictions = {part: replace(scored[part].predictions, files=split.files) for part, split in parts.items()}
+    return summary, findings, PredictionsFile(names, predictions)
 
 
 def _of_training(job: Job, report: Progress) -> tuple[np.ndarray, dict[str, float | None] | None]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
+from car_ext.datasets.overview import overview
+from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
@@ -32,10 +35,10 @@ def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback
     Where the data have validation images, they are scored after each epoch, the best one is kept, and the test images
     are scored once, at the end. Without, the test images are scored after each epoch, and the last one is kept.
 
-    Writes `config.run_dir`: config.yaml, metrics.jsonl (a line an epoch), tensorboard/, the last checkpoint, where one
-    is chosen that of the best epoch and, at the end, findings.npz (what `car_ext.report` shows besides the scores),
-    predictions.parquet (what each image is taken for) and summary.json. With
-    `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
+    Writes `config.run_dir`: config.yaml, split.csv (which file is in which split), metrics.jsonl (a line an epoch),
+    tensorboard/, the last checkpoint, where one is chosen that of the best epoch and, at the end, findings.npz (what
+    `car_ext.report` shows besides the scores), predictions.parquet (what each image is taken for) and summary.json.
+    With `config.resume` it goes on from the last checkpoint, on a CPU to the very bits of a run without a break, also
     where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
     written before it is scored.
 
@@ -67,9 +70,11 @@ def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback
 
 def _run(job: Job, folder: RunFolder, progress: bool, callbacks: Callbacks) -> dict[str, Any]:
     config = job.config
-    folder.start(dataclasses.replace(config, resume=False).to_dict())
+    folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
     scored = folder.keep_metrics(job.epoch)
     selection = Selection(config, job.data.val is not None, folder.read_metrics())
+    if progress:
+        print(*overview(job.data), sep="\n", file=sys.stderr, flush=True)
     with (
         threads(job.threads),
         contextlib.closing(callbacks),

@@ -110,7 +110,9 @@ def test_the_worst_comes_first(capsys):
     summary = scoring.summary(range(20, 0, -1), names)
     other = summary | {"classes_at_zero": 5, "worst_class": "class 3", "worst_class_images": 12}
     cli.print_summary({"one": summary, "two seeds": [summary, other]})
-    lines = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    lines = [re.split(r" {2,}", line.strip()) for line in out.splitlines()]
+    assert "too low" in out, "the bias of the interval is told"
     assert [line for line in lines if line != [""]][2:8] == [
         ["classes at 0 %", "1 of 20", "3.0 ± 2.8 of 20"],
         ["worst 10 %", "2.5", "2.5 ± 0.0"],

@@ -198,6 +198,6 @@ def test_training_and_all_that_follows_from_any_folder(call, tmp_path, monkeypat
     code, text, _ = call("compare", "--epochs", 1, "--seeds", 0, "--methods", tmp_path / "two.yaml")
     assert code == 0
     assert (tmp_path / "runs" / "compare-digits-convnet" / "report.html").exists()
-    code, text, _ = call("train", "--config", "imagenet_lt_vit_s_car", "--data", "digits", "--dry-run")
+    code, text, _ = call("train", "--config", "cifar10_lt", "--dry-run")
     assert code == 0
     assert "parameters" in text

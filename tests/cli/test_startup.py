@@ -9,7 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
-    "bokeh",
     "matplotlib",
     "onnx",
     "onnxruntime",

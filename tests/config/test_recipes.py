@@ -147,3 +147,21 @@ def test_a_shortened_recipe_trains(photos, tmp_path, name, options):
     summary = train(parse(job), progress=False)
     assert summary["epochs"] == 2
     assert len(summary["per_class_accuracy"]) == 4
+
+
+def test_a_recipe_cuts_the_data_that_it_names_alone(capsys):
+    cut = ["imbalance_ratio", "profile", "selection", "selection_seed"]
+    assert parse(["--config", "cifar10_lt"]).imbalance_ratio == 100
+    assert parse(["--config", "cifar10_lt", "--data", "cifar10"]).imbalance_ratio == 100
+    capsys.readouterr()
+    other = parse(["--config", "cifar100_lt_resnet34_los", "--data", "photos/"])
+    assert [getattr(other, key) for key in cut] == [getattr(Config(), key) for key in cut]
+    assert other.loss == parse(["--config", "cifar100_lt_resnet34_los"]).loss
+    assert "cuts cifar100 to an imbalance ratio of 100; photos/ is other data, of which all" in capsys.readouterr().err
+    asked = parse(["--config", "cifar10_lt", "--data", "photos/", "--imbalance-ratio", "20"])
+    assert asked.imbalance_ratio == 20
+
+
+def test_a_run_is_cut_as_before_where_its_data_are_moved(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: photos/\nimbalance_ratio: 20\n")
+    assert parse(["--config", str(tmp_path / "config.yaml"), "--data", "moved/"]).imbalance_ratio == 20

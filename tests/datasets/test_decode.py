@@ -9,8 +9,9 @@ from deployed import exported_predict, noise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from image_files import exif, png, saved, tiff
-from PIL import Image
+from PIL import Image, ImageFile
 
+from car_ext.datasets import picture
 from car_ext.datasets.decode import decode
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.tree import FolderTree
@@ -209,3 +210,40 @@ def test_grey_models_are_given_the_grey_of_the_same_pixels(predict, tmp_path):
     path.write_bytes(saved(Image.fromarray(noise(shape=(6, 6))), "PNG"))
     grey = predict.read(path, {"channels": 1, "stored_size": 4, "image_size": 4})
     np.testing.assert_array_equal(grey[..., 0], decode(path.read_bytes(), 4, "x")[..., 0])
+
+
+def scene(width, height):
+    """A picture with edges and slopes in every direction."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    waves = [np.sin(x / 23) + np.cos(y / 31), (x + y) % 97 / 48 - 1, np.where((x // 40 + y // 40) % 2, 0.8, -0.8)]
+    return Image.fromarray((np.stack(waves, 2) * 60 + 128).astype(np.uint8))
+
+
+JPEGS = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "grey": {"mode": "L"},
+    "CMYK": {"mode": "CMYK"},
+    "turned": {"exif": exif(TURN)},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_large_jpegs_are_decoded_at_a_fraction_with_nearly_the_same_pixels(kind, monkeypatch):
+    options = dict(JPEGS[kind])
+    image = scene(1000, 700).convert(options.pop("mode", "RGB"))
+    data = saved(image, "JPEG", quality=95, **options)
+    sizes = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: (load(self), sizes.append(self.size))[0])
+    small = decode(data, 64, "x.jpg").astype(int)
+    assert sizes[0] == (250, 175)  # an eighth would be less than twice 64
+    monkeypatch.setattr(picture, "DRAFT", 1000)
+    whole = decode(data, 64, "x.jpg").astype(int)
+    assert sizes[-1] == (1000, 700)
+    assert small.shape == (64, 64, 3)
+    if kind == "turned":
+        upright = decode(saved(image, "JPEG", quality=95), 64, "x.jpg")
+        assert np.abs(small - np.rot90(upright, -1).astype(int)).mean() < 6
+    assert np.abs(small - whole).mean() < 2
+    assert decode(data, 350, "x.jpg").shape == (350, 350, 3)

@@ -9,7 +9,7 @@ from pictures import pets, save
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from car_ext.datasets import load
+from car_ext.datasets import DataOptions, load
 from car_ext.errors import InputError
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -90,7 +90,7 @@ def test_two_names_of_one_split(tmp_path):
 def test_folders_beside_the_splits_are_named(tmp_path):
     root = pets(tmp_path)
     pets(root, "val", "extra")
-    assert f"2 folders of {root} not taken: 'extra/', 'val/'" in load(root).notes
+    assert f"1 folder of {root} not taken: 'extra/'" in load(root).notes
 
 
 @pytest.mark.parametrize("unlabelled", ["0.png", "images/0.png"])
@@ -128,9 +128,9 @@ def test_a_class_without_test_images_is_trained_on_and_told(tmp_path, capsys):
 
 def test_only_training_images(tmp_path):
     root = pets(tmp_path, test=None)
-    data = load(root, splits=("train",))
+    data = load(root, splits=("train",), options=DataOptions(test_share=0))
     assert (data.class_counts.tolist(), len(data.test)) == ([3, 3], 0)
-    refused(root, "no test/ or val/ folder", "--holdout")
+    refused(root, "nothing could be scored", "--holdout", options=DataOptions(test_share=0))
 
 
 def test_a_home_that_is_not_known(tmp_path):

@@ -312,6 +312,7 @@ def test_imbalance_keeps_the_first_of_each_class(tree):
     assert data.class_counts.tolist() == [8, 2, 1]
     assert data.train.images[:, 0, 0, 1].tolist() == [*range(8), 0, 1, 0]
     assert len(data.test) == 6
+    assert "pets is cut from 14 to 11 training images, imbalance ratio 8" in data.notes
 
 
 def test_the_largest_class_is_the_head_whatever_its_label():

@@ -300,7 +300,7 @@ def test_a_folder_of_each_split(tmp_path, folder):
         shard(tmp_path / f"{folder}{split}" / "0000.parquet", (0, 1), ["cat", "dog"], first)
     data = load(tmp_path / "data" if folder.startswith("data") else tmp_path)
     assert data.test.images[:, 0, 0, 0].tolist() == [2, 3]
-    assert any("not taken: 1 of the validation split" in note for note in data.notes)
+    assert data.val.images[:, 0, 0, 0].tolist() == [4, 5]
 
 
 @pytest.mark.parametrize("held_out", ["val", "valid", "Testing"])
@@ -313,10 +313,10 @@ def test_splits_by_other_names(tmp_path, held_out):
 def test_only_training_files_and_files_of_no_split(tmp_path):
     shard(tmp_path / "train-0.parquet", (0, 1))
     shard(tmp_path / "extra.parquet", (0, 1), first=2)
-    refused(tmp_path, "train only", "--holdout")
-    with pytest.raises(InputError, match=r"train only: it needs .*validation-[^-]*$"):
-        load(tmp_path, splits=("test",))
-    data = load(tmp_path, splits=("train",))
+    refused(tmp_path, "one training image a class")
+    data = load(tmp_path, splits=("test",))
+    assert (data.whole, data.test.targets.tolist()) == (True, [0, 1])
+    data = load(tmp_path, splits=("train",), options=DataOptions(test_share=0))
     assert (data.class_counts.tolist(), len(data.test)) == ([1, 1], 0)
     assert f"1 file of {tmp_path} not taken: 1 .parquet of no split" in data.notes
 

@@ -191,8 +191,6 @@ def test_a_folder_of_class_folders_is_a_test_set(missing, photos, tmp_path, caps
     assert scores["worst_class_accuracy"] == min(value for value in expected.values() if value is not None)
     note = f"{len(missing)} of 3 classes " + ("has" if len(missing) == 1 else "have")
     assert (note in capsys.readouterr().err) == (note in "".join(scores["data_notes"])) == bool(missing)
-    with pytest.raises(InputError, match="no train/ folder"):
-        train(Config(data=str(folder), out=str(tmp_path / "other")), progress=False)
 
 
 def test_an_unfinished_run_has_no_ratio(run, tmp_path):
@@ -241,10 +239,11 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
 
     models = [out, tmp_path / "model.pt2", tmp_path / "la.pt2"]
     arguments = (*models, "--data", "digits", "--json", tmp_path / "s.json", "--batch-size", "100", "--no-report")
-    arguments = (*arguments, "--logits")
+    arguments = (*arguments, "--logits", "--test-prior", "uniform")
     assert script("evaluate.py", *arguments, "--gate", "class=1") == 0
     assert script("evaluate.py", *arguments[1:], "--gate", "class=0", "--gate-test", "none") == 1
-    told = capsys.readouterr().err
+    out, told = capsys.readouterr()
+    assert "with the classes as frequent as in uniform" in out
     assert told.startswith(f"gate: {tmp_path / 'la.pt2'}: the accuracy of a class fell by 0.")
     same, other = json.loads((tmp_path / "s.json").read_text())
     fallen = [name for name, change in other["difference"]["per_class_accuracy"].items() if change < 0]
@@ -252,6 +251,7 @@ def test_scripts_end_to_end(run, script, capsys, tmp_path):
     assert all(f"{name!r} by 0." in told for name in fallen)
     assert same["batch_size"] == 100
     for number, summary in (("", same), ("-2", other)):
+        assert summary["prior_accuracy"] == pytest.approx(summary["balanced_accuracy"])
         assert summary["predictions"] == str(tmp_path / f"s.predictions{number}.parquet")
         names, splits = PredictionsFile.read(Path(summary["predictions"]))
         (predictions,) = splits.values()
@@ -276,7 +276,8 @@ def test_a_report_of_all_that_was_scored(both, script, visit, capsys, tmp_path):
     page = visit(out)
     titles = page.locator("h1, h2").all_inner_texts()
     assert titles[0] == "Report: ce (PyTorch) against model.int8.onnx (int8)"
-    assert titles[1:] == ["Scores", "Classes", "Confusions", "Calibration", "Spectrum", "Setup"]  # and no training
+    sections = ["Scores", "Classes", "Confusions", "Calibration", "Spectrum", "Setup", "Terms"]
+    assert titles[1:] == sections  # and no training
     assert page.locator("#confusions img").count() > 8
     speeds = page.locator("table", has=page.locator("caption", has_text="Speed")).inner_text()
     assert "ms a batch, p50, p95" in speeds
@@ -304,6 +305,7 @@ def test_a_place_that_takes_no_report_fails_no_evaluation(both, script, capsys):
         ("evaluate.py", [str(SCRIPTS), "--data", "digits"], "holds no checkpoint"),
         ("evaluate.py", ["MODEL", "--data", "digit"], "did you mean 'digits'"),
         ("evaluate.py", ["MODEL", "MODEL", "--data", "digits"], "each once"),
+        ("evaluate.py", ["MODEL", "--data", "digits", "--test-prior", "no.csv"], "no.csv is no file"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--logits"], "add --predictions FILE.parquet"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--json", "no/such/s.json"], "its folder does not exist"),
         ("evaluate.py", ["MODEL", "--data", "digits", "--report", "no/such/r.html"], "its folder does not exist"),

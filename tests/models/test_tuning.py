@@ -105,9 +105,9 @@ def test_an_adapted_run_is_resumed_loaded_and_exported(tmp_path, how):
 
 
 def test_the_head_alone_is_trained_on_features_computed_once(tmp_path):
-    config = Config(tune="head", epochs=2, out=str(tmp_path / "run"))
+    config = Config(tune="head", epochs=2, augment="crop", out=str(tmp_path / "run"))
     job = Job(config)
-    assert job.batches.cached
+    assert (job.batches.cached, job.augment, plan(config).augment) == (True, "none", "none")
     before = job.model.backbone.state_dict()
     train(config, progress=False)
     model, _ = load_run(config.run_dir)

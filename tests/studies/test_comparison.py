@@ -11,7 +11,7 @@ from car_ext import InputError
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.recipes import METHODS
-from car_ext.studies.comparison import compare, read_methods, with_and_without
+from car_ext.studies.comparison import compare, methods_of, read_methods, with_and_without
 from car_ext.studies.picture import draw
 from car_ext.studies.table import markdown, table, worst_first
 
@@ -40,6 +40,13 @@ def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
 
     with pytest.raises(InputError, match="epochs"):
         compare(replace(job, epochs=41), methods, [0], tmp_path, progress=False)
+
+
+def test_methods_that_are_compared_unless_others_are_named():
+    assert list(methods_of(Config(), None)) == ["ce", "ce+car", "prior", "prior+car"]
+    assert [*methods_of(Config(regularizer="car"), None)] == ["ce", "ce+car"]
+    assert [*methods_of(Config(loss="focal"), None)] == ["focal", "focal+car"]
+    assert "ldam-drw" in methods_of(Config(), "field")
 
 
 def test_table_by_hand():

@@ -14,6 +14,7 @@ from car_ext.evaluation.evaluate import evaluate
 from car_ext.export.own_data import own_data
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.finished_run import FinishedRun
+from car_ext.training.data import load_data
 from car_ext.training.train import train
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -104,8 +105,15 @@ def test_a_class_without_test_images_is_not_measured(tmp_path):
 
 def test_training_images_alone_with_a_part_held_out(tmp_path):
     root = pets(tmp_path / "pets", test=None)
-    summary = train(config(root, tmp_path / "run", holdout=0.3), progress=False)
+    summary = train(config(root, tmp_path / "run", test_share=0.0, holdout=0.3), progress=False)
     assert summary["class_counts"] == {"ant": 2, "bee": 2}
     assert len(own_data(FinishedRun(tmp_path / "run", "cpu"), None, None).train) == 4
-    with pytest.raises(InputError, match=r"no test/ or val/ folder beside its training images.*--holdout"):
-        train(config(root, tmp_path / "other"), progress=False)
+
+
+def test_held_out_images_are_none_of_the_test_images(tmp_path):
+    """A sweep chooses by the ones what the others judge."""
+    root = pets(tmp_path / "pets", test=None, each=5)
+    judged = set(load_data(config(root, tmp_path))[0].test.files)
+    chosen_by = load_data(config(root, tmp_path, holdout=0.3))[0]
+    assert judged.isdisjoint(chosen_by.train.files + chosen_by.test.files)
+    assert len(judged) == 2

@@ -64,6 +64,12 @@ def test_nesterov_needs_momentum():
         Config(optimizer="sgd", nesterov=True, momentum=0.0)
 
 
+def test_a_run_may_be_all_warm_up():
+    config = Config(epochs=1, warmup_epochs=1, lr=0.5)
+    assert rate_of_step(4, 5, config) == pytest.approx(0.5 * 5 / 6)
+    assert rate_of_step(5, 5, config) == 0  # after the last step
+
+
 def test_a_constant_rate_stays_after_the_warm_up():
     config = Config(schedule="constant", warmup_epochs=2, epochs=10, lr=0.5)
     rates = [rate_of_step(step, 5, config) for step in range(50)]

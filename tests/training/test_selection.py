@@ -107,6 +107,21 @@ def test_the_last_epoch_is_not_scored_twice(validated, tmp_path):
     assert summary["validation"]["balanced_accuracy"] == RunFolder(config.run_dir).read_metrics()[-1]["val_balanced"]
 
 
+def test_without_validation_images_the_last_scores_are_the_summary(monkeypatch, tmp_path):
+    scored, logits = [], jobs.Job.logits
+
+    def noted(self, part, report):
+        scored.append(part)
+        return logits(self, part, report)
+
+    monkeypatch.setattr(jobs.Job, "logits", noted)
+    config = dataclasses.replace(JOB, out=str(tmp_path / "run"))
+    summary = train(config, progress=False)
+    assert scored == ["test"] * 4 + ["train"]
+    assert RunFolder(config.run_dir).read_metrics()[-1]["test_balanced"] == summary["balanced_accuracy"]
+    assert not {"validation", "kept_epoch"} & summary.keys()
+
+
 class Killed(Exception):
     pass
 

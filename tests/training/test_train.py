@@ -27,7 +27,7 @@ from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.models import small
 from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
-from car_ext.training import loader, optimizer
+from car_ext.training import loader, optimizer, progress
 from car_ext.training.data import load_data
 from car_ext.training.optimizer import learning_rate
 from car_ext.training.plan import plan
@@ -254,6 +254,18 @@ def test_progress_off_a_terminal_is_a_few_lines(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == [f"{n}/21" for n in range(3, 22, 3)]
     assert all("sigma" in line and "worst" in line for line in lines)
+
+
+def test_scoring_has_a_bar_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "DELAY", 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress.Progress(Config(), 1, 0) as shown:
+        assert list(shown.scoring([1, 2], "training")) == [1, 2]
+    with progress.Progress(Config(), 1, 0, shown=False) as silent:
+        assert list(silent.scoring([3], "test")) == [3]
+    text = capsys.readouterr().err
+    assert "scoring the training images" in text
+    assert "scoring the test images" not in text
 
 
 def test_the_default_job_fits_its_training_set(tmp_path):

@@ -16,11 +16,14 @@ def load(request: Request) -> LongTailedData:
     """Lists the images of a benchmark without decoding them, see `list_file.load`.
 
     Raises:
-        InputError: as `list_file.load`.
+        InputError: as `list_file.read` and `list_file.load`.
     """
-    train, test = (request.root / file for file in NAMED[request.data])
+    needed = {"train": request.needs_train, "test": request.needs_test}
+    lists = zip(needed, NAMED[request.data], strict=True)
     return list_file.load(
-        request, request.data, train if request.needs_train else None, test if request.needs_test else None
+        request,
+        request.data,
+        {split: list_file.read(request, request.root / file) for split, file in lists if needed[split]},
     )
 
 

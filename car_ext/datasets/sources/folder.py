@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from car_ext.datasets.decode import EXTENSIONS
-from car_ext.datasets.layout import by_split, split_of
+from car_ext.datasets.layout import Arrangement, arranged, by_split, split_of
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.notes import LeftOut, ending
 from car_ext.datasets.options import expanded
@@ -34,11 +34,11 @@ class Place(NamedTuple):
 def load(request: Request) -> LongTailedData:
     """Lists an image folder without decoding it.
 
-    Layout: `train/CLASS/**` and `test/CLASS/**`, or `val/` for want of a `test/` with class folders, at the root or
-    inside the only folder there. They may be called as of `layout.WORDS`, in any case. Labels follow the sorted names
-    of the class folders, samples the sorted paths of the files, as torchvision's ImageFolder has them. Names are
-    compared in composed form. A class may lack test images. Where a finished model is scored, a folder without splits
-    is itself the test split: `CLASS/**`.
+    Layout: `train/CLASS/**`, `test/CLASS/**` and `val/CLASS/**`, at the root or inside the only folder there. They may
+    be called as of `layout.WORDS`, in any case. For want of a `test/` with class folders, `val/` is the test split; for
+    want of both, or of any split, as in `CLASS/**`, the images come in one part. Labels follow the sorted names of the
+    class folders, samples the sorted paths of the files, as torchvision's ImageFolder has them. Names are compared in
+    composed form. A class may lack test images.
 
     Raises:
         InputError: nothing readable at the path, another layout, fewer than two classes, a class without training
@@ -46,64 +46,126 @@ def load(request: Request) -> LongTailedData:
     """
     path = request.path
     tree: Tree = FolderTree(path) if path.is_dir() else ZipTree(path)
-    train, test, notes = _find_splits(tree, request)
+    parts, places, notes = _find_splits(tree, request)
+    train, test = places["train"], places["test"]
     if train and len(train.classes) < 2:
         raise InputError(
-            f"{tree.locate(train.folder)!r} holds {len(train.classes)} class folders: a classifier needs at least 2"
+            f"{tree.locate(train.folder).rstrip('/')!r} holds {len(train.classes)} class folders: a classifier needs "
+            "at least 2"
         )
-    if train and test and (lonely := sorted(test.classes.keys() - train.classes.keys())):
-        raise InputError(
-            f"class {lonely[0]!r} is in {_name(test)}/ but not in {_name(train)}/ of {str(path)!r}: "
-            "add training images of it, or remove the folder"
-        )
+    for place in (test, places["val"]):
+        if train and place and (lonely := sorted(place.classes.keys() - train.classes.keys())):
+            raise InputError(
+                f"class {lonely[0]!r} is in {_name(place)}/ but not in {_name(train)}/ of {str(path)!r}: "
+                "add training images of it, or remove the folder"
+            )
     class_names = tuple(sorted((train or test or Place("", {})).classes))
     left_out = LeftOut()
-    files = [_files(tree, place, class_names, left_out) for place in (train, test)]
-    image_size = request.image_size or default_size(tree, [*chain(*(files[0] if train else files[1]))])
+    files = {split: _files(tree, place, class_names, left_out) for split, place in places.items()}
+    image_size = request.image_size or default_size(tree, [*chain(*files["train" if train else "test"])])
 
-    def split(by_class: list[list[str]]) -> Split:
+    def split(name: str) -> Split:
+        by_class = files[name]
         paths = tuple(chain(*by_class))
         return Split(
             LazyImages(tree, paths, image_size), np.repeat(np.arange(len(by_class)), [*map(len, by_class)]), paths
         )
 
     notes += [*tree.notes, *left_out.notes]
-    splits = [*map(split, files)]
-    return LongTailedData(path.stem, class_names, splits[0], splits[1], image_size, channels=3, notes=tuple(notes))
+    return LongTailedData(
+        path.stem,
+        class_names,
+        split("train"),
+        split("test"),
+        image_size,
+        channels=3,
+        notes=tuple(notes),
+        val=split("val") if places["val"] else None,
+        whole=parts.whole,
+    )
 
 
-def _find_splits(tree: Tree, request: Request) -> tuple[Place | None, Place | None, list[str]]:
-    """Where the training and the test images are, if they are needed, and notes on the folders that are not taken."""
+def _find_splits(tree: Tree, request: Request) -> tuple[Arrangement, dict[str, Place | None], list[str]]:
+    """Where the images of each split are, if they are needed, and notes on the folders that are not taken."""
     top = tree.list("").folders
     root = f"{top[0]}/" if len(top) == 1 and split_of(top[0]) is None else ""
     folders = tree.list(top[0]).folders if root else top
-    found = by_split(folders, f"data {tree.locate(root)!r}")
-    if not found and not request.needs_train and (classes := _class_folders(tree, root)):
-        return None, classes, []
-    places = {split: Place(root + name, _classes(tree, root + name)) for split, name in found.items()}
-    train, held_out = places.get("train"), [places[split] for split in ("test", "val") if split in places]
-    if train and not train.classes and not request.needs_train:
-        train = None
-    labelled = [place for place in held_out if _labelled(place, train)]
-    test = labelled[0] if labelled and request.needs_test else None
-    if (request.needs_train and not train) or (request.needs_test and not test):
-        raise InputError(f"data {str(tree.path)!r} {_lacking(train, held_out, request)}")
-    notes = []
-    if test and test is not held_out[0]:
-        notes.append(
-            f"{_name(held_out[0])}/ of {tree.path} has no folders of the classes, so {_name(test)}/ is the test split"
-        )
-    used = {PurePosixPath(place.folder).name for place in (train, test) if place}
+    where = tree.locate(root).rstrip("/")
+    named = by_split(folders, f"data {where!r}")
+    notes = _class_called_like_a_split(tree, root, folders, named)
+    if not named or notes:
+        parts = arranged(["train"], request.needs_train, request.needs_test)
+        whole = {split: None if part is None else _class_folders(tree, root) for split, part in parts.splits.items()}
+        return parts, whole, notes
+    found = {split: Place(root + name, _classes(tree, root + name)) for split, name in named.items()}
+    parts, labelled = _arranged(tree, found, request)
+    if parts.whole:
+        _refuse_unnamed(tree, root, folders, found["train"])
+    places = {split: labelled[part] if part else None for split, part in parts.splits.items()}
+    notes += _stand_in(places["test"], found, where)
+    used = {PurePosixPath(place.folder).name for place in places.values() if place}
     if request.needs_train and request.needs_test and (unused := [f"{name}/" for name in folders if name not in used]):
         plural = "folder" if len(unused) == 1 else "folders"
-        notes.append(f"{len(unused)} {plural} of {tree.locate(root).rstrip('/')} not taken: {listed(unused)}")
-    return train, test, notes
+        notes.append(f"{len(unused)} {plural} of {where} not taken: {listed(unused)}")
+    return parts, places, notes
 
 
-def _class_folders(tree: Tree, root: str) -> Place | None:
-    """The place itself as a test set: its folders are the classes, or those of the only folder there."""
+def _arranged(tree: Tree, found: dict[str, Place], request: Request) -> tuple[Arrangement, dict[str, Place]]:
+    """Which part each split is, and the parts whose folders are classes."""
+    train, held_out = found.get("train"), [found[split] for split in ("test", "val") if split in found]
+    if train and not train.classes and not request.needs_train:
+        train = None
+    labelled = {split: place for split, place in found.items() if split != "train" and _labelled(place, train)}
+    if train:
+        labelled["train"] = train
+    parts = arranged(labelled, request.needs_train, request.needs_test)
+    lacking = (not train and (request.needs_train or parts.whole)) or (held_out and request.needs_test and parts.whole)
+    if lacking:
+        raise InputError(f"data {str(tree.path)!r} {_lacking(train, held_out, request)}")
+    return parts._replace(whole=parts.whole and not held_out), labelled
+
+
+def _class_called_like_a_split(tree: Tree, root: str, folders: list[str], named: dict[str, str]) -> list[str]:
+    """A sentence on the one folder that is called like a split but holds images, among others that do."""
+    if len(named) != 1 or len(folders) == 1:
+        return []
+    (name,) = named.values()
+    holding = [any(map(_is_image, tree.list(root + folder).files)) for folder in folders]
+    if tree.list(root + name).folders or not all(holding):
+        return []
+    return [
+        f"{name}/ of {tree.locate(root).rstrip('/')} holds images, as the folders beside it: it is taken for a class"
+    ]
+
+
+def _refuse_unnamed(tree: Tree, root: str, folders: list[str], train: Place) -> None:
+    """Refuses training images alone where a folder beside them may be what they are to be tested on."""
+    for name in folders:
+        if name != _name(train) and not train.classes.keys().isdisjoint(_classes(tree, root + name)):
+            raise InputError(
+                f"data {str(tree.path)!r} has no test/ folder, but {name}/ has folders of the same classes as "
+                f"{_name(train)}/: rename it to test/ or val/, or give --data {tree.locate(train.folder)}"
+            )
+
+
+def _stand_in(test: Place | None, found: dict[str, Place], where: str) -> list[str]:
+    """A sentence where validation images are the test split."""
+    if test is None or test is not found.get("val"):
+        return []
+    lacks = f"{_name(found['test'])}/ of {where} has no folders of the classes" if "test" in found else None
+    return [f"{lacks or f'{where} has no test/'}, so {_name(test)}/ is the test split"]
+
+
+def _class_folders(tree: Tree, root: str) -> Place:
+    """The place whose folders are the classes: the root, or the one above it that holds only that folder."""
     places = (Place(folder, _classes(tree, folder)) for folder in dict.fromkeys((root.rstrip("/"), "")))
-    return next((place for place in places if place.classes), None)
+    whole = next((place for place in places if place.classes), None)
+    if whole is None:
+        raise InputError(
+            f"data {str(tree.path)!r} has no folders: arrange the images as CLASS/*, or as train/CLASS/* and "
+            "test/CLASS/*"
+        )
+    return whole
 
 
 def _labelled(place: Place, train: Place | None) -> bool:
@@ -118,16 +180,9 @@ def _lacking(train: Place | None, held_out: list[Place], request: Request) -> st
             f"has a {_name(held_out[0])}/ folder, but no class folders of the training split in it: "
             f"arrange its images as {_name(held_out[0])}/CLASS/*"
         )
-    if not request.needs_train:
-        return "has no test/ or val/ folder: arrange the images as test/CLASS/*, or give a folder of class folders"
-    if train:
-        return (
-            "has no test/ or val/ folder beside its training images: arrange some as test/CLASS/*, or hold a part of "
-            "them out with --holdout 0.2"
-        )
     return (
         "has no train/ folder with a test/ or val/ folder beside it: "
-        "arrange the images as train/CLASS/* and test/CLASS/*"
+        "arrange the images as train/CLASS/* and test/CLASS/*, or all of them as CLASS/*"
     )
 
 

@@ -1,15 +1,19 @@
 """Images named by a text file, one `relative/path label` a line, or by a table."""
 
+import copy
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from car_ext.datasets.benchmarks import BENCHMARKS
 from car_ext.datasets.labels import Classes, Labelled, check_kinds
+from car_ext.datasets.layout import arranged, split_of
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.options import expanded
-from car_ext.datasets.rows import Row, read_rows, where, whole_number
+from car_ext.datasets.rows import SPLIT, Row, read_rows, where, whole_number
 from car_ext.datasets.sample import default_size
 from car_ext.datasets.source import Request, Source
 from car_ext.datasets.split import LongTailedData, Split
@@ -19,7 +23,7 @@ from car_ext.text import listed
 
 
 class ImageList:
-    """A list file whose images are all there.
+    """Images that a list file names, which are all there.
 
     Attributes:
         path: of the list.
@@ -28,19 +32,29 @@ class ImageList:
 
     Args:
         path: of the list.
+        rows: of the list.
         tree: the folder that the paths are relative to.
-        label_column: of a .csv file.
 
     Raises:
-        InputError: as of `read_rows`, a path that is unsafe or leads to no file, or text in a file that is no .csv.
+        InputError: a path that is unsafe or leads to no file, or text in a file that is no .csv.
     """
 
-    def __init__(self, path: Path, tree: FolderTree, label_column: str | None = None) -> None:
+    def __init__(self, path: Path, rows: Sequence[Row], tree: FolderTree) -> None:
         self.path = path
         table = path.suffix.lower() == ".csv"
-        self.rows = [self._checked(row, tree, table) for row in read_rows(path, label_column)]
-        numbers = not table or all(whole_number(row.label) for row in self.rows)
+        self.rows = [self._checked(row, tree, table) for row in rows]
+        numbers = not table or _numbered(self.rows)
         self.labelled = Labelled(str(path), [int(row.label) if numbers else row.label for row in self.rows])
+
+    def of_split(self, split: str) -> "ImageList | None":
+        """The images whose row says that they are of a split; None where there is none."""
+        taken = [index for index, row in enumerate(self.rows) if split_of(row.split) == split]
+        if not taken:
+            return None
+        part = copy.copy(self)
+        part.rows = [self.rows[index] for index in taken]
+        part.labelled = self.labelled._replace(labels=[self.labelled.labels[index] for index in taken])
+        return part
 
     def _checked(self, row: Row, tree: FolderTree, table: bool) -> Row:
         if not table and not whole_number(row.label):
@@ -92,7 +106,7 @@ class ImageList:
         return notes
 
 
-def load(request: Request, name: str, train_list: Path | None, test_list: Path | None) -> LongTailedData:
+def load(request: Request, name: str, parts: Mapping[str, ImageList | None], whole: bool = False) -> LongTailedData:
     """Lists the images of list files without decoding them.
 
     A row is a path relative to the request's root and a label: a number from 0 to K - 1, by which the class is called
@@ -100,34 +114,68 @@ def load(request: Request, name: str, train_list: Path | None, test_list: Path |
     lack test images; of a test list alone the classes are those that occur.
 
     Args:
-        request: where the images are, whose folder nothing outside is read of, and their size; see `rows.read_rows`.
+        request: the size of the images.
         name: what to call the data.
-        train_list: the training images; None leaves the training split empty.
-        test_list: the test images; None leaves the test split empty.
+        parts: the images of "train", "val" and "test"; None or nothing leaves a split empty.
+        whole: as of `LongTailedData`.
 
     Raises:
-        InputError: as of `ImageList`, labels with a gap, text in one list and numbers in the other, test labels that no
+        InputError: labels with a gap, text in one list and numbers in the other, test or validation labels that no
             training image has, or two lists of the same images.
     """
-    tree, column = FolderTree(request.root), request.options.label_column
-    train, test = (ImageList(path, tree, column) if path else None for path in (train_list, test_list))
-    lists = [part for part in (train, test) if part]
+    train, val, test = (parts.get(split) for split in ("train", "val", "test"))
+    lists = [part for part in (train, val, test) if part]
     notes = check_kinds([part.labelled for part in lists])
-    if train and test and request.data not in BENCHMARKS:  # whose lists are known by their sizes
-        _check_apart(train, test)
+    if request.data not in BENCHMARKS:  # whose lists are known by their sizes
+        for held_out in filter(None, (val, test) if train else ()):
+            _check_apart(lists[0], held_out)
     if train:
         train.check_numbers()
     classes = Classes([lists[0].labelled], training=train is not None)
+    tree = FolderTree(request.root)
     image_size = request.image_size or default_size(tree, [row.path for row in lists[0].rows])
 
     def split(part: ImageList | None) -> Split:
-        paths = tuple(row.path for row in part.rows) if part else ()
+        rows = part.rows if part else []
+        paths = tuple(row.path for row in rows)
         targets = _targets(part, classes, lists[0].path) if part else np.empty(0, np.int64)
-        return Split(LazyImages(tree, paths, image_size), targets, paths)
+        groups = tuple(row.group for row in rows) if any(row.group for row in rows) else ()
+        return Split(LazyImages(tree, paths, image_size), targets, paths, groups)
 
     for part in lists:
         notes += part.notes
-    return LongTailedData(name, classes.names, split(train), split(test), image_size, channels=3, notes=tuple(notes))
+    return LongTailedData(
+        name,
+        classes.names,
+        split(train),
+        split(test),
+        image_size,
+        channels=3,
+        notes=tuple(notes),
+        val=split(val) if val else None,
+        whole=whole,
+    )
+
+
+def read(request: Request, path: Path) -> ImageList:
+    """The images of a list file, below the request's root, whose folder nothing outside is read of.
+
+    Raises:
+        InputError: as of `rows.read_rows` and `ImageList`.
+    """
+    options = request.options
+    return ImageList(path, read_rows(path, options.label_column, options.groups), FolderTree(request.root))
+
+
+def _numbered(rows: Sequence[Row]) -> bool:
+    """Whether the labels of a table are numbers of classes.
+
+    A table of several splits is what a run writes of its own, with names of classes that may be any numbers.
+    """
+    labels = {row.label for row in rows}
+    if any(row.split for row in rows):
+        return labels == {*map(str, range(len(labels)))}
+    return all(map(whole_number, labels))
 
 
 def _check_apart(train: ImageList, test: ImageList) -> None:
@@ -154,26 +202,52 @@ def read_list(path: Path, tree: FolderTree) -> tuple[list[str], np.ndarray]:
     """The paths of a list file, N of them, and their labels, (N,) numbers or text.
 
     Raises:
-        InputError: as of `ImageList`.
+        InputError: as of `rows.read_rows` and `ImageList`.
     """
-    found = ImageList(path, tree)
+    found = ImageList(path, read_rows(path), tree)
     return [row.path for row in found.rows], np.array(found.labelled.labels)
 
 
 def load_lists(request: Request) -> LongTailedData:
-    """The data of a training list and the test list of the options, or of a test list alone.
+    """The data of a training list and the test list of the options, of one list with a column of the splits, or of one
+    list alone, which is then all there is.
 
     Raises:
-        InputError: no test list where one is needed, or as of `load`.
+        InputError: as of `read` and `load`, or a column of the splits that does not name one in every row.
     """
     path, test_list = request.path, request.options.test_list
-    if request.needs_train and request.needs_test and test_list is None:
+    if test_list is not None:
+        return load(request, path.stem, _of_two(request, path, expanded(test_list)))
+    every = read(request, path)
+    if not any(row.split for row in every.rows):
+        parts = arranged(["train"], request.needs_train, request.needs_test)
+        return load(request, path.stem, {split: every if part else None for split, part in parts.splits.items()}, True)
+    if wrong := [row for row in every.rows if split_of(row.split) is None]:
         raise InputError(
-            f"data {request.data!r} is a list of training images: add --test-list, a list of the test images, or "
-            "--holdout 0.2 to score on a part of the training images"
+            f"{where(path, wrong[0].line)} has {wrong[0].split!r} in the column {SPLIT!r}: write train, val or test"
         )
-    test = expanded(test_list or path) if request.needs_test else None
-    return load(request, path.stem, path if request.needs_train else None, test)
+    found = {split: part for split in ("train", "val", "test") if (part := every.of_split(split))}
+    if request.needs_train and "train" not in found:
+        raise InputError(f"list {str(path)!r} has no row of the training split: write train into its column {SPLIT!r}")
+    parts = arranged(found, request.needs_train, request.needs_test)
+    data = load(request, path.stem, {split: found[part] for split, part in parts.splits.items() if part}, parts.whole)
+    if parts.test == "val":
+        data = replace(data, notes=(*data.notes, f"{path} has no test images, so those of val are the test split"))
+    return data
+
+
+def _of_two(request: Request, path: Path, test_list: Path) -> dict[str, ImageList]:
+    """The images of a training list and of a test list, of those that are needed; each is taken whole."""
+    needed = {"train": path} if request.needs_train else {}
+    needed |= {"test": test_list} if request.needs_test else {}
+    lists = {split: read(request, file) for split, file in needed.items()}
+    for part in lists.values():
+        if len({row.split for row in part.rows}) > 1:
+            raise InputError(
+                f"list {str(part.path)!r} has rows of several splits, so it needs no --test-list: leave that out, or "
+                f"the column {SPLIT!r}"
+            )
+    return lists
 
 
 SOURCE = Source(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from car_ext.datasets.labels import Classes, Labelled, check_kinds, distinct
-from car_ext.datasets.layout import WORDS, by_split, split_of
+from car_ext.datasets.layout import WORDS, Arrangement, arranged, by_split, split_of
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.notes import LeftOut
 from car_ext.datasets.options import expanded
@@ -28,13 +28,14 @@ UNLABELLED = {None, -1}  # -1 by the convention of the hub
 def load(request: Request) -> LongTailedData:
     """Lists the images of parquet files without decoding them; nothing in the files is run or unpickled.
 
-    Layout: `train-*.parquet` and `test-*.parquet`, or `train/0000.parquet` and so on, at the root or in the only folder
-    there that has such files; splits may be called as of `layout.WORDS`. Validation files stand for test files that
-    are missing or have no labels (-1). The image column holds image files as bytes, or as structs {bytes, path}, whose
-    path is not followed. The label column holds whole numbers from 0 on, which the metadata of `datasets` may name, or
-    text, whose sorted values are the classes. Labels mean what their own file says, and are brought to the classes of
-    the training files by name. Where the metadata marks no such column, it is the one called "image" or "label", or
-    the only one of a fitting type. A class may lack test images.
+    Layout: `train-*.parquet`, `test-*.parquet` and `validation-*.parquet`, or `train/0000.parquet` and so on, at the
+    root or in the only folder there that has such files; splits may be called as of `layout.WORDS`. Validation files
+    stand for test files that are missing or have no labels (-1); training files alone come in one part. The image
+    column holds image files as bytes, or as structs {bytes, path}, whose path is not followed. The label column holds
+    whole numbers from 0 on, which the metadata of `datasets` may name, or text, whose sorted values are the classes.
+    Labels mean what their own file says, and are brought to the classes of the training files by name. Where the
+    metadata marks no such column, it is the one called "image" or "label", or the only one of a fitting type. A class
+    may lack test images. An image is called by its file and its row there.
 
     Raises:
         InputError: pyarrow is missing, files are missing or damaged, another layout, no or several fitting columns, a
@@ -42,21 +43,38 @@ def load(request: Request) -> LongTailedData:
     """
     path, tree = request.path, FolderTree(request.path)
     files, notes = _files(tree)
-    _check_splits(files, request)
+    if request.needs_train and "train" not in files:
+        raise InputError(
+            f"data {str(path)!r} has parquet files for {' and '.join(files)} only: it needs train-*.parquet too"
+        )
     with opened(tree, next(iter(files.values()))[0]) as parquet:
         columns = _columns(parquet.schema_arrow, request.options.label_column, path)
-    train = _read_labels(tree, files.get("train", []), *columns)
-    test = _held_out(tree, files, columns, notes) if request.needs_test else []
-    notes += check_kinds([*train, *test])
-    classes = Classes(train or test, training=bool(train))
-    shards = [Shards(tree, [file.path for file in part], columns[0]) for part in (train, test)]
-    targets = [_targets(part, classes, held) for part, held in zip((train, test), shards, strict=True)]
-    _check_counts(targets[0] if train else targets[1], bool(train), classes, path)
-    looked_at = shards[0 if train else 1]
+    parts, labelled = _parts(tree, files, columns, request, notes)
+    taken = {split: labelled[part] if part else [] for split, part in parts.splits.items()}
+    notes += check_kinds([file for split in ("train", "val", "test") for file in taken[split]])
+    training = bool(taken["train"])
+    classes = Classes(taken["train"] or taken["test"], training)
+    shards = {split: Shards(tree, [file.path for file in part], columns[0]) for split, part in taken.items()}
+    targets = {split: _targets(part, classes, shards[split]) for split, part in taken.items()}
+    _check_counts(targets["train" if training else "test"], training, classes, path)
+    looked_at = shards["train" if training else "test"]
     image_size = request.image_size or default_size(looked_at, range(len(looked_at)))
-    images = [LazyImages(held, range(len(held)), image_size) for held in shards]
-    splits = [*map(Split, images, targets)]
-    return LongTailedData(path.stem, classes.names, splits[0], splits[1], image_size, channels=3, notes=tuple(notes))
+
+    def split(name: str) -> Split:
+        rows = tuple(f"{file.path}:{row}" for file in taken[name] for row in range(len(file.labels)))
+        return Split(LazyImages(shards[name], range(len(rows)), image_size), targets[name], rows)
+
+    return LongTailedData(
+        path.stem,
+        classes.names,
+        split("train"),
+        split("test"),
+        image_size,
+        channels=3,
+        notes=tuple(notes),
+        val=split("val") if taken["val"] else None,
+        whole=parts.whole,
+    )
 
 
 def holds_parquet(path: Path) -> bool:
@@ -70,17 +88,6 @@ def _numbered(folder: Path) -> bool:
     """Whether a folder holds one called like a split that holds parquet files with numbers for names."""
     splits = (split for split in folder.glob("*/") if split_of(split.name))
     return any(NUMBERED.fullmatch(file.name) for split in splits for file in split.glob("*.parquet"))
-
-
-def _check_splits(files: dict[str, list[str]], request: Request) -> None:
-    """Refuses files that lack a split which is needed."""
-    has_train, has_test = "train" in files, bool(files.keys() - {"train"})
-    if (has_train or not request.needs_train) and (has_test or not request.needs_test):
-        return
-    fix = "it needs train-*.parquet, and test-*.parquet or validation-*.parquet"
-    if has_train and request.needs_train:
-        fix += "; or hold a part of the training images out with --holdout 0.2"
-    raise InputError(f"data {str(request.path)!r} has parquet files for {' and '.join(files)} only: {fix}")
 
 
 def _files(tree: FolderTree) -> tuple[dict[str, list[str]], list[str]]:
@@ -193,26 +200,36 @@ def _read_labels(tree: FolderTree, files: Sequence[str], image: str, label: str)
     return labelled
 
 
-def _held_out(
-    tree: FolderTree, files: dict[str, list[str]], columns: tuple[str, str], notes: list[str]
-) -> list[Labelled]:
-    """The labels to score by: those of the test files or, where they have none, of the validation files."""
-    splits = [split for split in ("test", "val") if split in files]
-    for split in splits:
-        labelled = _read_labels(tree, files[split], *columns)
-        if all(UNLABELLED.issuperset(file.labels) for file in labelled):
-            images = sum(len(file.labels) for file in labelled)
-            notes.append(f"{images:,} {split} images of {tree.path} not taken: they have no labels")
-            continue
-        if split != splits[-1]:
-            left_out = LeftOut()
-            left_out.add(str(tree.path), ["of the validation split, as there is a test split"] * len(files["val"]))
-            notes += left_out.notes
-        return labelled
-    raise InputError(
-        f"the labels of the {' and '.join(splits)} files of {str(tree.path)!r} are all missing or -1: "
-        "add validation-*.parquet with labels"
-    )
+def _parts(
+    tree: FolderTree, files: dict[str, list[str]], columns: tuple[str, str], request: Request, notes: list[str]
+) -> tuple[Arrangement, dict[str, list[Labelled]]]:
+    """Which part each split is, and the labels of those parts; test and validation files without labels are none."""
+    labelled: dict[str, list[Labelled]] = {}
+    there = dict(files)
+    while True:
+        parts = arranged(there, request.needs_train, request.needs_test)
+        needed = {part: files[part] for part in parts.splits.values() if part}
+        labelled |= {part: _read_labels(tree, needed[part], *columns) for part in needed if part not in labelled}
+        unlabelled = [part for part in ("test", "val") if part in needed and _are_unlabelled(labelled[part])]
+        if not unlabelled:
+            break
+        for part in unlabelled:
+            images = sum(len(file.labels) for file in labelled[part])
+            notes.append(f"{images:,} {part} images of {tree.path} not taken: they have no labels")
+            del there[part]
+        if request.needs_test and not there.keys() - {"train"}:
+            held_out = " and ".join(part for part in files if part != "train")
+            raise InputError(
+                f"the labels of the {held_out} files of {str(tree.path)!r} are all missing or -1: "
+                "add validation-*.parquet with labels"
+            )
+    if parts.test == "val":
+        notes.append(f"{tree.path} has no test files with labels, so the validation files are the test split")
+    return parts, labelled
+
+
+def _are_unlabelled(files: Sequence[Labelled]) -> bool:
+    return all(UNLABELLED.issuperset(file.labels) for file in files)
 
 
 def _targets(files: Sequence[Labelled], classes: Classes, shards: Shards) -> np.ndarray:

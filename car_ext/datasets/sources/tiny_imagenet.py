@@ -36,12 +36,12 @@ def load(root: Path, image_size: int | None) -> LongTailedData:
         raise InputError(f"{tree.locate(f'{FOLDER}/train')!r} holds no train/WNID/images/*: check its layout")
     targets = np.repeat(np.arange(len(class_names)), [len(names) for names in by_class])
     image_size = image_size or default_size(tree, files)
-    train = Split(LazyImages(tree, files, image_size), targets)
-    test = Split(*_annotated(tree, class_names, image_size))
+    train = Split(LazyImages(tree, files, image_size), targets, tuple(files))
+    test = _annotated(tree, class_names, image_size)
     return LongTailedData("tiny_imagenet", tuple(class_names), train, test, image_size, channels=3)
 
 
-def _annotated(tree: FolderTree | ZipTree, class_names: list[str], image_size: int) -> tuple[LazyImages, np.ndarray]:
+def _annotated(tree: FolderTree | ZipTree, class_names: list[str], image_size: int) -> Split:
     """The validation images and their labels."""
     annotations = f"{FOLDER}/val/val_annotations.txt"
     labels = {name: label for label, name in enumerate(class_names)}
@@ -56,7 +56,7 @@ def _annotated(tree: FolderTree | ZipTree, class_names: list[str], image_size: i
             )
         files.append(f"{FOLDER}/val/images/{file}")
         targets.append(labels[wnid])
-    return LazyImages(tree, files, image_size), np.array(targets, np.int64)
+    return Split(LazyImages(tree, files, image_size), np.array(targets, np.int64), tuple(files))
 
 
 SOURCE = Source(

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from car_ext.errors import InputError
 from car_ext.methods.registry import register
+from car_ext.methods.regularizers.window import Form, Samples, WindowAverage
 from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
+from car_ext.ops.reference import rows_of_classes
 from car_ext.option import check_fields, domain, is_allowed, option
 from car_ext.priors import PerClass, relative_frequencies, spectral_weights
 from car_ext.values import check
@@ -62,6 +65,16 @@ class CAROptions:
         choices=("decay", "hold"),
     )
     debias: bool = option(False, "method", "correct the running matrix for starting at zero")
+    estimator: str = option(
+        "dense",
+        "method",
+        "how the running matrix is kept: whole, or as the columns of the classes of the last batches, for 10,000 "
+        "classes and more",
+        choices=("dense", "window"),
+    )
+    window: int | None = option(
+        None, "method", "how many batches these are; default: until beta to their power is 2^-24, 24 for 0.5", low=1
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, prefix="car.")
@@ -107,6 +120,10 @@ class CAR(nn.Module):
         variant: "paper", "reference-code" (as the authors' published code computes it) or a `Variant`.
         absent: what a batch does to the columns of classes it does not hold. "decay" (as published): they shrink by
             beta. "hold": they keep their value, and each is divided by `1 - beta ** updates` of its own.
+        estimator: "dense" keeps the average as a (K, K) matrix. "window" keeps the columns of the classes of the last
+            `window` batches, as many rows of K numbers, and no (K, K) matrix anywhere: for 10,000 classes and more. It
+            is plain PyTorch, neither scripted nor exported, and may round otherwise at another thread count.
+        window: see `WindowAverage`.
         debias: with "decay", divide by `1 - beta ** steps` (as Adam does), so the first steps are not too small.
         tolerance: of the spectral iteration: the angle in radians that the singular vector may be off.
         max_iterations: its cap; each reads the matrix once.
@@ -140,13 +157,17 @@ class CAR(nn.Module):
         variant: str | Variant = CAROptions.variant,
         absent: str = CAROptions.absent,
         debias: bool = CAROptions.debias,
+        estimator: str = CAROptions.estimator,
+        window: int | None = CAROptions.window,
         ignore_index: int = -100,
         tolerance: float = 1e-5,
         max_iterations: int = 96,
     ):
         super().__init__()
         given: dict[str, Any] = {"alpha": alpha, "beta": beta, "r0": r0, "gamma": gamma, "temperature": temperature}
-        given |= {"prior": prior, "absent": absent} | ({} if isinstance(variant, Variant) else {"variant": variant})
+        given |= {"prior": prior, "absent": absent, "estimator": estimator}
+        given |= {} if isinstance(variant, Variant) else {"variant": variant}
+        given |= {} if window is None else {"window": window}
         for field in fields(CAROptions):
             if field.name in given:
                 check(field.name, given[field.name], is_allowed(field, given[field.name]), domain(field))
@@ -175,6 +196,14 @@ class CAR(nn.Module):
         self.register_buffer("class_weights", weights.float())
         offset = self.prior * torch.from_numpy(relative_frequencies(class_counts)).log()
         self.register_buffer("offset", offset.float(), persistent=False)
+        self.recent: WindowAverage | None = None
+        if estimator == "window":
+            self.recent = WindowAverage(
+                classes, self.beta, self.start_from_first_batch, self.hold_absent, self.debias, window
+            )
+            return
+        if window is not None:
+            raise InputError(f"window is {window}, but estimator is dense: add estimator=window, or leave window out")
         self.register_buffer("ema", torch.zeros(classes, classes))  # C^ transposed: a row is a true class
         self.register_buffer("updates", torch.zeros(classes, dtype=torch.int64))
         self.register_buffer("direction", torch.full((classes,), classes**-0.5))
@@ -185,6 +214,8 @@ class CAR(nn.Module):
             # float16 would round small gradients to zero before a gradient scaler's factor reaches them.
             logits = logits.float()
         logits = self.adjust(logits)
+        if self.recent is not None:
+            return self._of_window(logits, targets, sample_weights)
         ema, updates, direction, error = self.ema, self.updates, self.direction, self.spectral_error
         if not (self.training and torch.is_grad_enabled()):
             ema, updates, direction, error = ema.clone(), updates.clone(), direction.clone(), error.clone()
@@ -211,6 +242,31 @@ class CAR(nn.Module):
         )
         return torch.ops.car_ext.attach_gradient(logits, sigma, grad)
 
+    @torch.jit.unused
+    def _of_window(self, logits: Tensor, targets: Tensor, sample_weights: Tensor | None) -> Tensor:
+        assert self.recent is not None
+        rows, classes = rows_of_classes(logits.detach()), targets.reshape(-1)
+        kept = classes != self.ignore_index
+        masses = torch.ones_like(rows[:, 0]) if sample_weights is None else sample_weights.reshape(-1)
+        _check_batch(rows, classes, masses, kept)
+        kept = kept & (masses > 0)
+        dtype = self.class_weights.dtype
+        if not kept.all():
+            rows, classes, masses = rows[kept], classes[kept], masses[kept]
+        sigma, gradient = self.recent(
+            Samples.of(rows.to(dtype), classes, masses.to(dtype)),
+            self.alpha * self.class_weights,
+            Form(self.gamma, self.temperature, self.softmax_over_all, self.detach_gate),
+            self.tolerance,
+            self.max_iterations,
+            keep=self.training and torch.is_grad_enabled(),
+        )
+        if not kept.all():
+            every = gradient.new_zeros(len(kept), gradient.shape[1])
+            gradient = every.index_copy_(0, torch.nonzero(kept)[:, 0], gradient)
+        gradient = gradient.to(logits.dtype).reshape(*targets.shape, -1).movedim(-1, 1).contiguous()
+        return torch.ops.car_ext.attach_gradient(logits, sigma, gradient)
+
     def adjust(self, logits: Tensor) -> Tensor:
         """The logits (N, K, *spatial) that CAR compares: with the class prior, where `prior` is not 0."""
         if self.prior == 0:
@@ -219,6 +275,8 @@ class CAR(nn.Module):
 
     def average(self) -> Tensor:
         """C^_t (K, K) as the loss has it, debiased where that is on; row = predicted, column = true."""
+        if self.recent is not None:
+            return self.recent.matrix()
         share = 1 - self.beta ** self.updates.to(self.ema.dtype) if self.debias else torch.ones_like(self.class_weights)
         return (self.ema / torch.where(self.updates > 0, share, 1.0)[:, None]).T
 
@@ -227,3 +285,19 @@ class CAR(nn.Module):
             f"classes={len(self.class_weights)}, alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, "
             f"temperature={self.temperature}, prior={self.prior}, absent={'hold' if self.hold_absent else 'decay'}"
         )
+
+
+def _check_batch(rows: Tensor, classes: Tensor, masses: Tensor, kept: Tensor) -> None:
+    """What the operator refuses, where nothing else does.
+
+    Raises:
+        RuntimeError: the parts do not fit, a target is out of range, a weight negative, or a logit NaN or infinite.
+    """
+    if not len(rows) == len(classes) == len(masses):
+        raise RuntimeError(f"CAR: {len(rows)} samples, but {len(classes)} targets and {len(masses)} weights")
+    if kept.any() and not 0 <= int(classes[kept].min()) <= int(classes[kept].max()) < rows.shape[1]:
+        raise RuntimeError(f"CAR: a target is outside 0 .. {rows.shape[1] - 1}")
+    if bool((masses < 0).any()):
+        raise RuntimeError("CAR: a sample weight is negative")
+    if not bool((rows[kept] < torch.inf).all()):
+        raise RuntimeError("CAR: a logit is NaN or infinite")

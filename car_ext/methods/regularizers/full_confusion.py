@@ -22,7 +22,8 @@ class FullConfusion:
 
     def __init__(self, car: CAR) -> None:
         self._car = car
-        self._sums = torch.zeros(car.ema.shape, dtype=torch.float32)  # row = true class
+        classes = len(car.class_weights)
+        self._sums = torch.zeros(classes, classes, dtype=torch.float32)  # row = true class
         self._samples = torch.zeros(len(self._sums), dtype=torch.int64)
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import numpy as np
 from car_ext.report.cells import against, interval, percent
 from car_ext.report.frame import Figure, Lead, Line, Number, page
 from car_ext.report.monitoring import tables
-from car_ext.report.monitoring.figures import LATEST, Series, latest, marks, over_time
+from car_ext.report.monitoring.figures import LATEST, Course, latest, marks, over_time
 from car_ext.report.monitoring.log import Log
 from car_ext.report.monitoring.measures import Measures
 from car_ext.report.plot import LOOKS, NAMED
@@ -115,13 +115,13 @@ def _accuracies(measures: Measures) -> Figure:
     words = np.array(log.class_names, object)[measures.worst_labels]
     (overall, *bounds), (worst, *worst_bounds) = measures.overall, measures.worst
     series = [
-        Series("overall", overall, LOOKS[0], (bounds[0], bounds[1])),
-        Series("worst class", worst, LOOKS[1], (worst_bounds[0], worst_bounds[1]), words),
+        Course("overall", overall, LOOKS[0], (bounds[0], bounds[1])),
+        Course("worst class", worst, LOOKS[1], (worst_bounds[0], worst_bounds[1]), words),
     ]
     return Figure(
         "Accuracy of every batch with labels",
         f"Two lines over time. {_ends(series)}.",
-        over_time(log, "accuracy, %", series, 380, zooms=True),
+        over_time(log, "accuracy, %", series, 380),
         "Vertical lines are 95 % Wilson intervals. The worst class was picked after looking, so its own interval lies "
         "somewhat too low, and of few images it means little.",
         legend=_legend(series),
@@ -150,7 +150,7 @@ def _latest(measures: Measures) -> Figure:
 
 def _groups(measures: Measures) -> Figure:
     series = [
-        Series(f"{name} ({classes.sum()} classes)", measures.shares[:, classes].sum(axis=1), look)
+        Course(f"{name} ({classes.sum()} classes)", measures.shares[:, classes].sum(axis=1), look)
         for (name, classes), look in zip(measures.shot_groups, LOOKS, strict=False)
     ]
     return Figure(
@@ -165,7 +165,7 @@ def _groups(measures: Measures) -> Figure:
 def _moved(measures: Measures) -> Figure:
     log = measures.log
     series = [
-        Series(log.class_names[label], measures.shares[:, label], look)
+        Course(log.class_names[label], measures.shares[:, label], look)
         for label, look in zip(measures.movers[:LINES], LOOKS, strict=False)
     ]
     every = len(log.classes) <= LINES
@@ -183,7 +183,7 @@ def _confidence(measures: Measures) -> Figure:
     return Figure(
         "Mean confidence",
         f"A line over time, from {_span(log.confidence)}.",
-        over_time(log, "mean confidence, %", [Series("mean confidence", log.confidence, LOOKS[0])]),
+        over_time(log, "mean confidence, %", [Course("mean confidence", log.confidence, LOOKS[0])]),
         "The mean of the largest probability. Where it sinks, pictures are unlike those of before.",
     )
 
@@ -193,7 +193,7 @@ def _images(measures: Measures) -> Figure:
     return Figure(
         "Images",
         f"A line over time, from {images[0]:,} to {images[-1]:,} images.",
-        over_time(measures.log, "images of the batch", [Series("images", images, LOOKS[0])], scale=1),
+        over_time(measures.log, "images of the batch", [Course("images", images, LOOKS[0])], scale=1),
         "Of few images every share and every accuracy above is uncertain.",
     )
 
@@ -209,7 +209,7 @@ def _moves(measures: Measures) -> str:
     )
 
 
-def _ends(series: Iterable[Series]) -> str:
+def _ends(series: Iterable[Course]) -> str:
     return "; ".join(f"{one.name} from {_span(one.values)}" for one in series)
 
 
@@ -222,5 +222,5 @@ def _day(time: datetime) -> str:
     return f"{time.day} {time:%B %Y}"
 
 
-def _legend(series: Sequence[Series]) -> list[Line]:
+def _legend(series: Sequence[Course]) -> list[Line]:
     return [Line(one.name, *one.look) for one in series]

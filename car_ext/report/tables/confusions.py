@@ -18,9 +18,9 @@ def table(run: Run) -> Table:
     confusion, names = run.found.confusion, run.class_names
     if len(names) <= READABLE:
         return Table(
-            f"{run.name}: test images by predicted class (rows) and true class (columns)",
-            ["predicted \\ true", *names],
-            [[name, *map(str, row)] for name, row in zip(names, confusion, strict=True)],
+            f"{run.name}: test images by true class (rows) and predicted class (columns)",
+            ["true \\ predicted", *names],
+            [[name, *map(str, row)] for name, row in zip(names, confusion.T, strict=True)],
         )
     rows = [
         [names[true], names[predicted], str(confusion[predicted, true]), percent(_share(run, predicted, true))]

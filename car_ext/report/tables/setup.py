@@ -15,6 +15,7 @@ MADE = (  # of the summary, beside the options
     "batch_size",
     "parameters",
     "seconds",
+    "kept_epoch",
     "augment",
     "amp",
 )

@@ -16,7 +16,7 @@ def epochs(run: Run) -> Table:
     rows = [run.history[at] for at in np.unique(np.linspace(0, last, min(last + 1, MOST)).astype(int))]
     keys = [key for key in run.history[0] if any(row.get(key) is not None for row in run.history)]
     text = [[f"{row[key]:.4g}" if row.get(key) is not None else "-" for key in keys] for row in rows]
-    return Table(f"{run.name}: epochs", [key.replace("_", " ") for key in keys], text)
+    return Table(f"{run.name}: epochs", [key.replace("val_", "validation ").replace("_", " ") for key in keys], text)
 
 
 def averages(runs: Sequence[Run]) -> Table | None:

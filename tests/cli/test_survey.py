@@ -1,0 +1,34 @@
+"""`car-ext data` tells everything it finds and ends well."""
+
+import json
+import sys
+
+from pages import Parsed
+from pictures import save
+
+from car_ext.commands import program
+
+
+def test_data(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "photos"
+    for label, name in enumerate(["ant", "[red]bee"]):
+        for number in range(3):
+            save(root / name / f"{number}.png", label, number)
+    for number in range(30):
+        (root / "ant" / f"bad{number}.png").write_bytes(bytes([number]))
+    files = tmp_path / "data.json", tmp_path / "data.html"
+    monkeypatch.setattr(sys, "argv", ["car-ext", "data", str(root), "--json", str(files[0]), "--html", str(files[1])])
+    assert program.car_ext_command() == 0
+    out = capsys.readouterr().out
+    assert "photos: 2 classes; images: 28 training, 8 test" in out
+    assert all(f"- ant/bad{number}.png: no known image format" in out for number in range(30))
+    assert "[red]bee" in out
+    assert "what follows\n- 30 images cannot be read" in out
+    assert len(json.loads(files[0].read_text())["unreadable"]) == 30
+    assert "ant/bad29.png" in Parsed(files[1].read_text()).text
+
+
+def test_bad_data_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["car-ext", "data", str(tmp_path / "nowhere")])
+    assert program.car_ext_command() == 2
+    assert "does not exist" in capsys.readouterr().err
