@@ -32,7 +32,7 @@ def held_out(run: FinishedRun, source: str | None, data: str | None, data_root: 
     """
     if source is None:
         own = own_data(run, data, data_root)
-        found = own.test if run.config.get("holdout") else own.val
+        found = own.test if own.val is None and run.config.get("holdout") else own.val
         if found is None:
             raise InputError(
                 f"the run's data, {own.name}, have no validation images; give others that are neither training nor "

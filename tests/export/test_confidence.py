@@ -17,6 +17,7 @@ from car_ext.evaluation.evaluate import evaluate
 from car_ext.export import Confidence, export_run, open_file
 from car_ext.export.held_out import held_out, logits_of
 from car_ext.metrics.logits import ScoreStatistics
+from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.training.train import train
 
@@ -110,6 +111,15 @@ def test_sets_are_in_the_file_and_are_scored_and_printed(run, tmp_path, capsys):
     assert set(names) == inside | {names[0]}
     assert predict.main([str(paths["fp32"]), str(tmp_path / "a.png")]) == 0
     assert capsys.readouterr().out.endswith(f"\t{{{', '.join(names)}}}\n")
+
+
+def test_validation_images_are_those_of_the_training(tmp_path):
+    train(Config(epochs=1, val_share=0.3, out=str(tmp_path / "run")), progress=False)
+    validation = PredictionsFile.read(tmp_path / "run" / "predictions.parquet").splits["val"]
+    run = FinishedRun(tmp_path / "run", "cpu")
+    logits, targets = logits_of(run, held_out(run, None, None, None))
+    assert targets.tolist() == validation.targets.tolist()
+    assert logits.argmax(axis=1).tolist() == validation.predicted.tolist()
 
 
 def folder(path, split):
