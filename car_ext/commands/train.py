@@ -67,5 +67,6 @@ def run(arguments: argparse.Namespace) -> None:
     summary = train(config, callbacks=loggers(arguments.log))
     report.write([config.run_dir], config.run_dir / "report.html")
     print_summary({config.method: summary})
-    print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['seconds']:.1f} s")
+    kept = f" (kept: {summary['kept_epoch']})" if "kept_epoch" in summary else ""
+    print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs{kept}, {summary['seconds']:.1f} s")
     print(f"written to {config.run_dir}: report.html, summary.json, metrics.jsonl, checkpoint-*/, tensorboard/")

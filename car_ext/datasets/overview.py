@@ -40,7 +40,9 @@ def follows(data: LongTailedData) -> list[str]:
     """What the counts mean for training and for what its scores can tell; at most three sentences."""
     sentences = few(data.class_names, data.test.targets, data.name)
     if ratio(data.class_counts) >= LONG_TAIL:
-        sentences.append("a long tail: overall accuracy says little of rare classes; compare with --regularizer car")
+        sentences.append(
+            "a long tail: overall accuracy says little of rare classes; begin with --loss balanced_softmax"
+        )
     else:
         sentences.append("nearly balanced: methods for long tails have little to gain here")
     if data.val is None:

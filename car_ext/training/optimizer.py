@@ -52,8 +52,9 @@ def _groups(config: Config, model: Classifier, modules: Sequence[torch.nn.Module
     else:
         raise InputError(f"--layer-decay needs the layers of a timm model, which {config.model} is not; leave it out.")
     for module in (model.head, *modules):  # above all layers: at the full rate
-        groups += param_groups_weight_decay(module, decay, weight_decay_exclude_1d=without_1d)
-    return groups
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        groups += param_groups_weight_decay(module, decay) if without_1d else [{"params": weights}]
+    return [group for group in groups if group["params"]]
 
 
 def updates_per_epoch(batches: int, config: Config) -> int:

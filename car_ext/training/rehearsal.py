@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from car_ext.training.network import sized
 from car_ext.training.passes import logits_of
 from car_ext.training.plan import Plan, gigabytes
 
-STEPS = 3
+STEPS, BATCHES = 3, 2  # to train on, to score
 LONG = 10  # seconds of a step, after which no other is tried
 MOST_OPERATIONS = 1e12  # of a step on a CPU: a minute or so
 
@@ -32,11 +33,11 @@ class Rehearsal:
 
     Attributes:
         epochs: of the job.
-        tried: steps that were tried.
+        tried: steps that were tried; 0 where the head alone is trained, on features computed once.
         steps: batches of an epoch.
         step_seconds: of one of them, without its images.
         read_seconds: to read and augment those, in one process.
-        score_seconds: to score the images that are scored after an epoch.
+        score_seconds: to score the images that are scored after an epoch, or to compute all features.
         peak: the most memory held, of the main memory or of the GPU's, in bytes, decoded images included; None where
             the system does not say.
         device: "cpu" or "cuda".
@@ -57,23 +58,31 @@ class Rehearsal:
         return self.steps * (self.step_seconds + self.read_seconds) + self.score_seconds
 
     def __str__(self) -> str:
-        epoch, run = duration(self.epoch_seconds), duration(self.epochs * self.epoch_seconds)
         lines = {
-            "time": f"about {epoch} an epoch, {run} in all (steps tried: {self.tried})",
-            "  a batch": f"{self.step_seconds:.3g} s to train on, {self.read_seconds:.3g} s to read and augment",
-            "  scoring": f"{duration(self.score_seconds)} an epoch",
+            "time": f"about {duration(self.score_seconds)} for the features of all images, once; then seconds an epoch",
         }
+        if self.tried:
+            lines = self._of_epochs()
         if self.peak is not None:
             where = "of the GPU" if self.device == "cuda" else "of the process, PyTorch and decoded images included"
             lines["peak memory"] = f"about {gigabytes(self.peak)} {where} (measured)"
         return "\n".join(f"{name:<16} {text}" for name, text in lines.items())
 
+    def _of_epochs(self) -> dict[str, str]:
+        epoch, run = duration(self.epoch_seconds), duration(self.epochs * self.epoch_seconds)
+        return {
+            "time": f"about {epoch} an epoch, {run} in all (steps tried: {self.tried})",
+            "  a batch": f"{self.step_seconds:.3g} s to train on, {self.read_seconds:.3g} s to read and augment",
+            "  scoring": f"{duration(self.score_seconds)} an epoch",
+        }
+
 
 def rehearse(plan: Plan) -> Rehearsal | str:
-    """Train a planned job for three steps and score a batch; only their images are read, and nothing is written.
+    """Train a planned job for three steps and score two batches; only their images are read, and nothing is written.
 
     Published weights are not fetched: new ones take as long. The first step is not timed, it prepares the kernels;
-    where it takes long, it is the only one.
+    where it takes long, it is the only one. Where the head alone is trained, on features, two batches of these are
+    computed in their place.
 
     Returns:
         What was found, or why nothing was tried.
@@ -102,8 +111,6 @@ def _why_not(plan: Plan) -> str | None:
     config, on_cuda = plan.config, find_device(plan.config.device).type == "cuda"
     if config.data in BENCHMARKS and not config.data_root:
         return "the data are not here"
-    if config.head_alone and config.bn == "eval":
-        return "the features of all images come first"
     if not on_cuda and 3 * plan.operations * config.batch_size > MOST_OPERATIONS:
         return "a step takes minutes on this CPU"
     if not on_cuda and sum(plan.memory.values()) > available_bytes():
@@ -112,15 +119,20 @@ def _why_not(plan: Plan) -> str | None:
 
 
 def _rehearsed(config: Config) -> Rehearsal:
-    job = Job(dataclasses.replace(config, cache_gb=0, workers=0, download=False))
+    on_features = config.head_alone and config.bn == "eval"
+    # Under bn train the features are not computed in advance.
+    job = Job(dataclasses.replace(config, cache_gb=0, workers=0, download=False, bn="train"))
     with threads(job.threads):
-        stepped, read = _steps(job)
-        part = job.data.test if job.data.val is None else job.data.val
+        stepped, read = ([], []) if on_features else _steps(job)
+        parts = [job.data.test if job.data.val is None else job.data.val]
+        if on_features:
+            parts = [split for split in (job.data.train, job.data.val, job.data.test) if split is not None]
         batches = job.batches.test if job.batches.val is None else job.batches.val
         start = time.perf_counter()
-        _, targets = next(logits_of(job.learner.scored, batches, job.machine, config.test_flip))
+        passed = islice(logits_of(job.learner.scored, batches, job.machine, config.test_flip), BATCHES)
+        seen = sum(len(targets) for _, targets in passed)
         _wait(job)
-        scored = (time.perf_counter() - start) * len(part) / len(targets)
+        scored = (time.perf_counter() - start) * sum(map(len, parts)) / seen
     peak = torch.cuda.max_memory_reserved(job.machine.device) if job.machine.on_cuda else peak_bytes()
     if peak is not None and not job.machine.on_cuda:
         peak += _decoded_bytes(config, job.data)
@@ -128,12 +140,17 @@ def _rehearsed(config: Config) -> Rehearsal:
         config.epochs,
         tried=len(stepped),
         steps=len(job.batches.train),
-        step_seconds=float(np.mean(stepped[1:] or stepped)),
-        read_seconds=float(np.mean(read[1:] or read)),
+        step_seconds=_mean(stepped),
+        read_seconds=_mean(read),
         score_seconds=scored,
         peak=peak,
         device=job.machine.device.type,
     )
+
+
+def _mean(seconds: list[float]) -> float:
+    """Of all but the first, where there are others."""
+    return float(np.mean(seconds[1:] or seconds or [0]))
 
 
 def _steps(job: Job) -> tuple[list[float], list[float]]:

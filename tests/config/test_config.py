@@ -42,6 +42,13 @@ def test_pretrained_weights_bring_the_recipe_finetune(capsys):
     assert parse(["--no-pretrained"]) == Config()
 
 
+def test_freeze_is_a_word_for_the_head_alone():
+    assert parse(["--freeze"]) == Config(tune="head")
+    with pytest.raises(InputError, match="tune is lora, but a second stage trains its head alone"):
+        Config(stage2="run", tune="lora")
+    assert Config(stage2="run").head_alone
+
+
 @pytest.mark.parametrize(("written", "value"), [("true", "timm"), ("false", None), ("null", None), ("a.pth", "a.pth")])
 def test_pretrained_reads_as_it_was_written_before(tmp_path, written, value):
     (tmp_path / "config.yaml").write_text(f"pretrained: {written}")
@@ -232,3 +239,7 @@ def test_help_explains_every_option(capsys):
     assert "--car-temperature" in text
     assert "(default: 40)" in text
     assert "examples: ..." in text
+
+
+def test_a_model_of_a_hub_or_folder_names_no_folders():
+    assert Config(model="hf-hub:owner/name").run_dir.parts == ("runs", "digits-hf-hub-owner-name-ce-seed0")

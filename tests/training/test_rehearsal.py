@@ -52,12 +52,19 @@ def test_images_that_a_run_will_hold_count(monkeypatch):
     ("options", "words"),
     [
         ({"data": "cifar100", "imbalance_ratio": 100.0}, "data are not here"),
-        ({"tune": "head"}, "features of all images come first"),
         ({"model": "resnet50", "img_size": 224, "batch_size": 256, "device": "cpu"}, "takes minutes"),
     ],
 )
 def test_what_cannot_be_tried_is_not(options, words):
     assert words in rehearse(plan(Config(**options)))
+
+
+def test_features_are_tried_on_a_batch(monkeypatch):
+    monkeypatch.setattr("car_ext.training.passes.features", None)
+    found = rehearse(plan(Config(tune="head")))
+    assert (found.tried, found.steps) == (0, 5)
+    assert found.score_seconds > 0
+    assert "for the features of all images, once" in str(found)
 
 
 def test_steps_that_do_not_fit_are_not_tried(monkeypatch):
