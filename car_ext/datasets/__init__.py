@@ -19,7 +19,7 @@ from car_ext.datasets.notes import tell, unmeasured
 from car_ext.datasets.options import DataOptions
 from car_ext.datasets.sample import warn_of_flat
 from car_ext.datasets.source import NAMES, SOURCES, Request, Source, find_source
-from car_ext.datasets.spent import without
+from car_ext.datasets.spent import common_groups, without
 from car_ext.datasets.split import Images, LongTailedData, Spent, Split
 from car_ext.errors import InputError
 from car_ext.machine.memory import default_cache_bytes
@@ -115,16 +115,18 @@ def list_data(
     if image_size is not None and not 1 <= image_size <= 4096:
         raise InputError(f"image_size is {image_size}: give pixels from 1 to 4096")
     name, options, needs_train = str(data), options or DataOptions(), "train" in splits
+    if not needs_train:
+        options = replace(options, groups=options.groups or common_groups(trained))
     source = find_source(name)
     options.check_used(name, *source.options)
     listed = source.load(Request(name, image_size, options, needs_train, "test" in splits))
     if name in BENCHMARKS:
         check_size(name, listed, splits)
     if not needs_train:
-        return without(listed, trained)
+        return without(listed, trained, options.groups)
     listed = with_test(listed, options, needed="test" in splits)
     held = () if listed.val is None else (listed.val.images,)
-    spent = Spent((listed.train.images, *held), len(listed.test) if listed.whole else None)
+    spent = Spent((listed.train.images, *held), len(listed.test) if listed.whole else None, options.groups)
     ratio = source.imbalance_ratio if imbalance_ratio is None else imbalance_ratio
     listed = with_val(_cut(listed, source, ratio, options), options)
     return replace(listed, spent=spent, notes=(*listed.notes, *_of_val(listed)))

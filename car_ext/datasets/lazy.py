@@ -46,7 +46,7 @@ class LazyImages:
         try:
             return decode(self.source.read(key), self.image_size, self.source.locate(key))
         except InputError as error:
-            raise InputError(f"{error} (car-ext data PATH lists all such files)") from None
+            raise InputError(f"{error}; car-ext data lists all such files") from None
 
     def take(self, positions: Positions) -> "LazyImages":
         """The images at some positions, in that order."""

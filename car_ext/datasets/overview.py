@@ -1,13 +1,26 @@
 """What the counts of a data set say in words, before anything is read of its images."""
 
+import functools
+import sys
+
 import numpy as np
 
 from car_ext.datasets.notes import few
 from car_ext.datasets.split import LongTailedData, Split
 from car_ext.priors import shot_groups
-from car_ext.text import listed
+from car_ext.text import listed, printable
 
 LONG_TAIL = 5  # largest over smallest class, from which on a class may well be neglected
+
+
+def print_overview(data: LongTailedData) -> None:
+    """Prints the overview on stderr, once in the life of a process: many runs may train on the same data."""
+    _print(*map(printable, overview(data)))
+
+
+@functools.cache
+def _print(*lines: str) -> None:
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def overview(data: LongTailedData) -> list[str]:

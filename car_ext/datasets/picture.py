@@ -51,10 +51,11 @@ def decode(data: bytes, side: int, path: str, mode: str = "RGB") -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width = image.width
             image.draft(None, (DRAFT * side, DRAFT * side))  # does nothing to other formats
             flat, turn = on_white(image), turn_of(image)
             flat = flat if mode == "RGB" else flat.convert(mode)
-            return np.array(square(flat if turn is None else flat.transpose(turn), side))
+            return np.array(square(flat if turn is None else flat.transpose(turn), side, round(width / image.width)))
     except Exception as error:  # a corrupt file makes Pillow raise almost anything
         raise undecodable(path, error) from None
 
@@ -122,10 +123,16 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def square(image: Image.Image, side: int) -> Image.Image:
-    """The centre square of an image, resized (bicubic) to `side` pixels."""
+def square(image: Image.Image, side: int, scale: int = 1) -> Image.Image:
+    """The centre square of an image, resized (bicubic) to `side` pixels.
+
+    Args:
+        image: of which each pixel stands for `scale` x `scale` pixels of its file.
+        side: pixels.
+        scale: 1, or of a draft, in which the centre is found to the pixel of the file.
+    """
     edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    left, top = ((length - edge) * scale // 2 / scale for length in image.size)
     box = (left, top, left + edge, top + edge)
     if edge == side:
         return image.crop(box)

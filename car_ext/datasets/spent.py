@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from car_ext.datasets.draw import group_numbers
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.split import LongTailedData, Spent
 from car_ext.datasets.tree import FolderTree
@@ -23,9 +24,9 @@ THREADS = 8
 def described(spent: Spent | None) -> dict[str, Any]:
     """What a run and an exported file note of the images that they may not be scored on, ready for JSON.
 
-    That is the images' identities in base64, 8 bytes an image, and how many others the data had where they came in one
-    part, else None. Of data that bring splits of their own the files of folders alone are looked at: others cost more
-    to read.
+    That is the images' identities in base64, 8 bytes an image; how many others the data had where they came in one
+    part, else None; and what kept images together. Of data that bring splits of their own the files of folders alone
+    are looked at: others cost more to read.
     """
     spent = spent or Spent((), None)
     looked_at = [
@@ -35,7 +36,7 @@ def described(spent: Spent | None) -> dict[str, Any]:
     ]
     found = np.unique(np.concatenate([np.empty(0, np.uint64), *map(identities, looked_at)]))
     packed = found.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :BYTES]
-    return {"images": base64.b64encode(packed.tobytes()).decode(), "others": spent.others}
+    return {"images": base64.b64encode(packed.tobytes()).decode(), "others": spent.others, "groups": spent.groups}
 
 
 def identities(images: LazyImages) -> np.ndarray:
@@ -65,15 +66,23 @@ def _of_file(file: BinaryIO) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def without(data: LongTailedData, models: Iterable[Mapping[str, Any] | None]) -> LongTailedData:
+def common_groups(models: Iterable[Mapping[str, Any] | None]) -> str | None:
+    """What kept images together when models were trained, of the first one that says so."""
+    return next((model["groups"] for model in models if model and model["groups"]), None)
+
+
+def without(
+    data: LongTailedData, models: Iterable[Mapping[str, Any] | None], groups: str | None = None
+) -> LongTailedData:
     """Data that come in one part without the test images that any of some models may not be scored on.
 
     Args:
         data: with a test split alone.
         models: what `described` noted of each; None of one that does not say.
+        groups: what keeps images together: those of a group that a model has seen are left out as well.
 
     Raises:
-        InputError: no image is left, or a file cannot be read.
+        InputError: no image is left, a file cannot be read, or the groups cannot be told.
     """
     models = list(models)
     if not data.whole or not isinstance(data.test.images, LazyImages) or not models:
@@ -94,6 +103,9 @@ def without(data: LongTailedData, models: Iterable[Mapping[str, Any] | None]) ->
                 f"{data.name} is not what it was in training: it had {others:,} images besides those of the training "
                 f"part then, and has {len(found) - among.sum():,} now"
             )
+    if groups and seen.any():
+        numbers = group_numbers(data.test, groups)
+        seen = np.isin(numbers, numbers[seen])
     if seen.all():
         raise InputError(
             f"all {len(found):,} images of data {data.name!r} belong to what the model was trained on, so a score "

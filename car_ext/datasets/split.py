@@ -59,10 +59,12 @@ class Spent:
     Attributes:
         images: the training part as it lies in its files, before any cut, and the validation part.
         others: how many images the data have besides; None where they did not come in one part.
+        groups: what keeps images together in one split, as of `DataOptions`.
     """
 
     images: tuple[Images | np.ndarray, ...]
     others: int | None
+    groups: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ class FinishedRun(Described):
         classifier: uint8 (N, H, W, C) to float32 logits (N, K), in eval mode.
         facts: what an exported file says of itself, ready for JSON.
         config: the run's configuration.
-        whole: whether its data came in one part, of which it made the splits.
         scores_hold: whether the scores of the run are those of the classifier: they are of the head as trained, and may
             be of two views of an image.
+        whole: whether its data came in one part, of which it made the splits.
 
     Args:
         run_dir: the folder of a training run; of one that is not finished, the last checkpoint.

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe
-from car_ext.datasets.overview import overview
+from car_ext.datasets.overview import print_overview
 from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
@@ -74,7 +73,7 @@ def _run(job: Job, folder: RunFolder, progress: bool, callbacks: Callbacks) -> d
     scored = folder.keep_metrics(job.epoch)
     selection = Selection(config, job.data.val is not None, folder.read_metrics())
     if progress:
-        print(*overview(job.data), sep="\n", file=sys.stderr, flush=True)
+        print_overview(job.data)
     with (
         threads(job.threads),
         contextlib.closing(callbacks),

@@ -115,7 +115,7 @@ def test_a_refusal_is_one_short_sentence_wherever_it_is_met(tmp_path):
     assert type(sent) is InputError
     assert str(sent) == str(in_a_thread.value) == sentence
     assert "cut.jpg" in sentence
-    assert sentence.endswith("replace or remove it")
+    assert sentence.endswith("replace or remove it; car-ext data lists all such files")
     assert len(sentence) < 200 + len(str(tmp_path))
     assert here.value.__cause__ is None  # a worker would send its text as well
     assert here.value.__suppress_context__

@@ -126,8 +126,32 @@ def test_the_notes_are_small_and_only_of_what_is_known(tmp_path):
     note = json.loads(json.dumps(described(data.spent)))
     assert len(base64.b64decode(note["images"])) == 6 * 24
     assert note["others"] == 6
-    assert described(load("digits").spent) == {"images": "", "others": None}
+    assert described(load("digits").spent) == {"images": "", "others": None, "groups": None}
     whole = load(tmp_path / "pets", splits=("test",), cache_bytes=0)
     left = without(whole, [note])
     assert {*left.test.files} == {*data.test.files}
     assert np.array_equal(left.test.targets, data.test.targets)
+
+
+@pytest.mark.parametrize("of", ["path", "column"])
+def test_new_images_of_a_group_that_was_seen_are_left_out(tmp_path, of):
+    root, rows = tmp_path / "pets", ["path,label,patient"]
+
+    def add(name, patient, number):
+        save(root / name / f"p{patient}-{number}.png", 100 * (name == "ant"), number)
+        rows.append(f"{name}/p{patient}-{number}.png,{name},{patient}")
+        (tmp_path / "list.csv").write_text("\n".join(rows))
+
+    for number in range(12):
+        add("ant", number // 2, number)
+        add("bee", number // 2, number)
+    data, groups, place = (root, "/(p[0-9]+)-", None) if of == "path" else (tmp_path / "list.csv", "patient", root)
+    trained = load(data, options=DataOptions(place, groups=groups))
+    for patient in range(6):
+        add("ant", patient, 100 + patient)
+    models = [described(trained.spent)]
+    scored = load(data, splits=("test",), options=DataOptions(place), trained=models).test.files
+    patients = [{file[4:6] for file in files} for files in (trained.train.files, trained.test.files, scored)]
+    assert patients[2] == patients[1]
+    assert patients[2].isdisjoint(patients[0])
+    assert len(scored) == len(trained.test) + len(patients[1])

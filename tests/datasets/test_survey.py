@@ -57,7 +57,7 @@ def test_everything_is_found(photos):
     assert "1 test or validation image is in another split too" in follows
     assert "2 of 3 classes have fewer than 10 test images" in follows
     assert any("no score measures it: 'cow'" in note for note in facts["notes"])
-    with pytest.raises(InputError, match="car-ext data PATH lists all"):
+    with pytest.raises(InputError, match="car-ext data lists all"):
         load(photos)
 
 
