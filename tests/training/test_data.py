@@ -15,6 +15,7 @@ from car_ext.export.own_data import own_data
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.training.data import load_data
+from car_ext.training.plan import plan
 from car_ext.training.train import train
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -143,3 +144,10 @@ def test_options_of_a_draw_that_is_not_made_are_refused(tmp_path):
         with pytest.raises(InputError, match="have splits of their own"):
             load_data(config(root, tmp_path / "run", **options))
     assert load_data(config(root, tmp_path / "run", split_seed=1, val_share=0.3))[0].val is not None
+
+
+def test_a_plan_without_the_files_counts_what_is_set_aside():
+    assert plan(Config(data="cifar10", img_size=32, val_share=0.2)).counts.largest == 4000
+    assert plan(Config(data="cifar10", img_size=32, val_share=0.2, holdout=0.5)).counts.largest == 2000
+    with pytest.raises(InputError, match="what --val-share leaves of imagenet_lt only its files can tell"):
+        plan(Config(data="imagenet_lt", val_share=0.2))
