@@ -1,5 +1,7 @@
 """The few numbers of a run that a reader came for, those of the worst classes first."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from car_ext.report import figures
@@ -62,7 +64,9 @@ def _worst_class(run: Run, first: Run) -> Number:
     if run.intervals is not None and run.test_counts is not None:
         right = run.found.confusion[label, label]
         low, high = run.intervals
-        bounds = f"{right:,} of {run.test_counts[label]:,} test images, {_interval((low[label], high[label]))}"
+        # That of the lowest accuracy, as the terminal has it; older runs have only the one of the class.
+        noted = (run.summary.get("intervals") or {}).get("worst_class_accuracy") or (low[label], high[label])
+        bounds = f"{right:,} of {run.test_counts[label]:,} test images, {_interval(noted)}"
     return Number("worst class", percent(value), of, bounds, _against(run, first, value, before))
 
 
@@ -79,7 +83,7 @@ def _mean(run: Run, classes: np.ndarray) -> float | None:
     return float(run.accuracies[classes].mean()) if classes.any() else None
 
 
-def _interval(bounds: tuple[float, float] | None) -> str:
+def _interval(bounds: Sequence[float] | None) -> str:
     return "" if bounds is None else f"95 % interval {interval(*bounds)} %"
 
 

@@ -33,6 +33,8 @@ def test_the_worst_class_with_its_images_and_interval():
     low, high = wilson_interval(3, 12)
     assert worst[:3] == ("worst class", "25.0", "class kind 2, 986 training images")
     assert worst.interval == f"3 of 12 test images, 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    run.summary["intervals"] = {"worst_class_accuracy": [0.04, 0.5]}  # of the lowest accuracy, which comes first
+    assert lead(run, run).numbers[1].interval == "3 of 12 test images, 95 % interval 4.0 to 50.0 %"
     assert overall[:3] == ("overall", f"{100 * 29 / 48:.1f}", "of 48 test images")  # not in the summary: counted
 
 
