@@ -246,7 +246,8 @@ class Config:
     amp: str = option(
         "auto",
         "optimisation",
-        "half precision, on CUDA only; auto is bf16 where supported, else fp16",
+        "half precision; auto is none on a CPU, and on CUDA bf16 where supported, else fp16; CPUs with AVX512-BF16 or "
+        "AMX take bf16, which with --channels-last is several times as fast for photographs",
         choices=("auto", "none", "bf16", "fp16"),
     )
     channels_last: bool | None = option(None, "optimisation", "channels-last weights; default: on CUDA")

@@ -125,8 +125,10 @@ def list_data(
     if not needs_train:
         return without(listed, trained, options.groups)
     listed = with_test(listed, options, needed="test" in splits)
-    held = () if listed.val is None else (listed.val.images,)
-    spent = Spent((listed.train.images, *held), len(listed.test) if listed.whole else None, options.groups)
+    spent = None
+    if name not in BENCHMARKS:  # whose test images are their own
+        held = () if listed.val is None else (listed.val.images,)
+        spent = Spent((listed.train.images, *held), len(listed.test) if listed.whole else None, options.groups)
     ratio = source.imbalance_ratio if imbalance_ratio is None else imbalance_ratio
     listed = with_val(_cut(listed, source, ratio, options), options)
     return replace(listed, spent=spent, notes=(*listed.notes, *_of_val(listed)))

@@ -24,7 +24,7 @@ def pyarrow() -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError("parquet data needs pyarrow: pip install 'car-ext[parquet]'") from error
+        raise InputError("parquet data needs pyarrow: pip install pyarrow") from error
     if tuple(map(int, re.findall("[0-9]+", pyarrow.__version__)[:3])) < OLDEST_PYARROW:
         raise InputError(f"pyarrow {pyarrow.__version__} may run code that a file holds: pip install -U pyarrow")
     return pyarrow

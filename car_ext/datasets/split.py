@@ -82,7 +82,7 @@ class LongTailedData:
         fingerprint: by which the same data are known elsewhere, see `fingerprint.fingerprint`; "" where not asked for.
         val: images to make choices by, which then need no test image; None where there are none.
         whole: whether the data come in one part, of which `load` makes the splits.
-        spent: what no model that is trained on these data may be scored on; None where nothing is trained.
+        spent: what no model that is trained on these data may be scored on; None of benchmarks, and without training.
     """
 
     name: str

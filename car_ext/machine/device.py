@@ -18,7 +18,7 @@ class Machine:
         amp: "auto", "none", "bf16" or "fp16".
 
     Raises:
-        InputError: no such device here, or half precision on a CPU.
+        InputError: no such device here, or a precision that it does not compute in.
     """
 
     def __init__(self, device: str, amp: str) -> None:
@@ -55,9 +55,19 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices itself, with AVX512-BF16 or AMX; others are slower with it."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def _amp(name: str, device: torch.device) -> torch.dtype | None:
+    on_cpu = device.type == "cpu"
     if name == "auto":
-        name = "none" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
-    if name != "none" and device.type == "cpu":
-        raise InputError(f"--amp is {name}, but half precision is for CUDA devices only; use --amp none.")
+        name = "none" if on_cpu else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
+    if on_cpu and name == "fp16":
+        raise InputError("--amp is fp16, which is for CUDA devices only; use --amp none.")
+    if on_cpu and name == "bf16" and not cpu_has_bf16():
+        raise InputError(
+            "--amp is bf16, but this CPU has no AVX512-BF16 and no AMX to compute it with; use --amp none."
+        )
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
 from car_ext.metrics.counts import mean
 from car_ext.report.cells import percent
@@ -52,7 +53,9 @@ class Facts(NamedTuple):
         loss = config.get("loss")
         rarest = np.lexsort((-np.arange(run.class_counts.size), run.class_counts))[:3]
         tail = mean(run.accuracies[rarest])
-        car_options = config.get("car")
+        word = next(
+            (word for word in str(config.get("regularizer")).split("+") if word.partition(":")[0] == "car"), None
+        )
         return cls(
             classes=len(run.worst_first),
             behind=None if tail is None or run.overall is None else run.overall - tail,
@@ -62,10 +65,16 @@ class Facts(NamedTuple):
             too_sure=_too_sure(run),
             loss=loss,
             prior=str(loss).partition(":")[0].partition("+")[0] in WITH_PRIOR,
-            car=str(config.get("regularizer")).partition(":")[0] == "car",
-            car_options=car_options if isinstance(car_options, Mapping) else {},
+            car=word is not None,
+            car_options=_car_options(config.get("car"), word or ""),
             notes=len(run.summary.get("data_notes") or ()),
         )
+
+
+def _car_options(options: Any, word: str) -> dict[str, Any]:
+    """The options of CAR, over which go those of its word, such as `car:alpha=0.2,prior=1`."""
+    given = (pair.partition("=")[::2] for pair in word.partition(":")[2].split(",") if pair)
+    return {**(options if isinstance(options, Mapping) else {}), **{key: yaml.safe_load(value) for key, value in given}}
 
 
 class Rule(NamedTuple):

@@ -247,6 +247,8 @@ def test_tiny_imagenet(tiny, archived):
     greens = data.train.images[:, 5, 5, 1].astype(int)
     assert np.abs(greens - [20 * i for i in order] * 2).max() <= 3
     assert data.test.targets.tolist() == [1, 1, 1, 0, 0, 0]
+    assert data.train.files[1] == "tiny-imagenet-200/train/n01/images/n01_1.JPEG"
+    assert data.spent is None  # scored on the test images that it brings, whatever it was trained on
     assert np.abs(data.test.images[:, 5, 5, 0].astype(int) - [0, 80, 160, 40, 120, 200]).max() <= 3
 
     cut = load("tiny_imagenet", imbalance_ratio=4, cache_bytes=0, options=at(tiny))

@@ -222,7 +222,7 @@ def test_without_pyarrow_or_with_one_that_unpickles(hub, monkeypatch):
     monkeypatch.setattr(pa, "__version__", "14.0.0")
     refused(hub, "14.0.0", "pip install")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    refused(hub, "pip install 'car-ext[parquet]'")
+    refused(hub, "needs pyarrow: pip install pyarrow")
 
 
 def test_rows_are_counted_over_files(hub):

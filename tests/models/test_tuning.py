@@ -12,6 +12,7 @@ from car_ext.models.classifier import build_model
 from car_ext.models.tuning import AdaptFormer, LoRA, merge
 from car_ext.run.classifier import load_run
 from car_ext.runtimes.onnx_file import OnnxClassifier
+from car_ext.training.callbacks import Callback
 from car_ext.training.job import Job
 from car_ext.training.plan import plan
 from car_ext.training.train import train
@@ -28,8 +29,9 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def interrupt(row) -> None:
-    raise StopIteration
+class Interrupt(Callback):
+    def after_epoch(self, row) -> None:
+        raise StopIteration
 
 
 def trained(model) -> set[str]:
@@ -87,7 +89,7 @@ def test_an_adapted_run_is_resumed_loaded_and_exported(tmp_path, how):
     job = Job(config)
     before = {name: weight.clone() for name, weight in job.model.named_parameters()}
     with pytest.raises(StopIteration):
-        train(config, progress=False, after_epoch=interrupt)
+        train(config, progress=False, callbacks=[Interrupt()])
     summary = train(dataclasses.replace(config, resume=True), progress=False)
     whole = train(dataclasses.replace(config, out=str(tmp_path / "whole")), progress=False)
     assert {**summary, "seconds": 0} == {**whole, "seconds": 0}

@@ -90,6 +90,9 @@ def test_facts_are_those_of_the_run():
     assert facts.too_sure == pytest.approx(0.9 - 270 / 400)
     assert (facts.loss, facts.prior, facts.car, facts.car_options["prior"]) == ("balanced_softmax", True, True, 1.0)
     assert Facts.of(made("a", [100, 90, 50, 30], loss="logit_adjusted:tau=1.5+drw")).prior
+    word = {"regularizer": "maxnorm+car:alpha=0.2,prior=1,absent=hold", "car": {"prior": 0.0, "gamma": 0.1}}
+    facts = Facts.of(made("a", [100, 90, 50, 30], **word))
+    assert (facts.car, facts.car_options) == (True, {"alpha": 0.2, "prior": 1, "absent": "hold", "gamma": 0.1})
     bare = Facts.of(Run("a", {"class_counts": {"x": 5, "y": 1}, "per_class_accuracy": {"x": 1.0, "y": None}}))
     assert (bare.images, bare.too_sure, bare.loss, bare.car) == (None, None, None, False)
 

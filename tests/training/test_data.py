@@ -15,6 +15,7 @@ from car_ext.export.own_data import own_data
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.training.data import load_data
+from car_ext.training.plan import plan
 from car_ext.training.train import train
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -117,3 +118,36 @@ def test_held_out_images_are_none_of_the_test_images(tmp_path):
     chosen_by = load_data(config(root, tmp_path, holdout=0.3))[0]
     assert judged.isdisjoint(chosen_by.train.files + chosen_by.test.files)
     assert len(judged) == 2
+
+
+def test_a_plain_folder_is_the_same_run_again(tmp_path):
+    """Its split is written down, and resuming and training on that list find the same images."""
+    root = pets(tmp_path / "pets", train=None, test=".", each=10)
+    job = config(root, tmp_path / "run", val_share=0.2)
+    first = train(job, progress=False)
+    assert first["class_counts"] == {"ant": 6, "bee": 6}
+    (tmp_path / "run" / "summary.json").unlink()
+    again = train(dataclasses.replace(job, resume=True), progress=False)
+    assert again["per_class_accuracy"] == first["per_class_accuracy"]
+    listed = train(config(tmp_path / "run" / "split.csv", tmp_path / "list", data_root=str(root)), progress=False)
+    assert listed["class_counts"] == first["class_counts"]
+    written = [(tmp_path / name / "split.csv").read_text() for name in ("run", "list")]
+    assert written[0] == written[1]
+    assert [line.rsplit(",", 1)[1] for line in written[0].splitlines()] == (
+        ["split", *["train"] * 12, *["val"] * 4, *["test"] * 4]
+    )
+
+
+def test_options_of_a_draw_that_is_not_made_are_refused(tmp_path):
+    root = pets(tmp_path / "pets")
+    for options in ({"split_seed": 1}, {"groups": "[0-9]"}):
+        with pytest.raises(InputError, match="have splits of their own"):
+            load_data(config(root, tmp_path / "run", **options))
+    assert load_data(config(root, tmp_path / "run", split_seed=1, val_share=0.3))[0].val is not None
+
+
+def test_a_plan_without_the_files_counts_what_is_set_aside():
+    assert plan(Config(data="cifar10", img_size=32, val_share=0.2)).counts.largest == 4000
+    assert plan(Config(data="cifar10", img_size=32, val_share=0.2, holdout=0.5)).counts.largest == 2000
+    with pytest.raises(InputError, match="what --val-share leaves of imagenet_lt only its files can tell"):
+        plan(Config(data="imagenet_lt", val_share=0.2))

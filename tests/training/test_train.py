@@ -22,6 +22,7 @@ from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe, second_stage
 from car_ext.datasets import Split, load
 from car_ext.errors import InputError
+from car_ext.machine import device
 from car_ext.methods.samplers import build_sampler
 from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.models import small
@@ -214,7 +215,7 @@ def test_a_folder_without_a_checkpoint_cannot_be_loaded(tmp_path):
         ({"model": "convnext"}, "convnext"),
         ({"device": "gpu"}, "--device is 'gpu'"),
         ({"device": "cuda:99"}, "--device is cuda:99"),
-        ({"amp": "bf16", "device": "cpu"}, "--amp is bf16"),
+        ({"amp": "fp16", "device": "cpu"}, "--amp is fp16"),
         ({"imbalance_ratio": 1000.0}, "1000"),
     ],
 )
@@ -237,6 +238,26 @@ def test_half_precision_learns_and_resumes(tmp_path, amp):
     assert again["per_class_accuracy"] == summary["per_class_accuracy"]
 
 
+def test_bfloat16_on_a_cpu_learns_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)  # others compute it too, slowly
+    options = {"amp": "bf16", "channels_last": True, "model": "cifar_resnet8", "regularizer": "car", "epochs": 6}
+    config = Config(out=str(tmp_path / "run"), device="cpu", **options)
+    summary = train(config, progress=False)
+    assert (summary["amp"], summary["overall_accuracy"] > 0.4) == ("bfloat16", True)
+    exact = train(dataclasses.replace(config, out=str(tmp_path / "exact"), amp="none"), progress=False)
+    assert summary["scores"] != exact["scores"]  # it did round
+    (config.run_dir / "summary.json").unlink()
+    again = train(dataclasses.replace(config, resume=True), progress=False)
+    assert again["per_class_accuracy"] == summary["per_class_accuracy"]
+
+
+def test_bfloat16_is_refused_where_the_cpu_lacks_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
+    with pytest.raises(InputError, match="--amp is bf16, but this CPU has no AVX512-BF16 or AMX"):
+        train(Config(out=str(tmp_path / "run"), device="cpu", amp="bf16"), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("regularizer", ["none", "car"])
 def test_a_diverging_run_names_epoch_and_step_and_keeps_its_checkpoint(tmp_path, monkeypatch, regularizer):
     config = dataclasses.replace(JOBS["sgd"], out=str(tmp_path / "run"), clip_grad=None, regularizer=regularizer)
@@ -251,7 +272,7 @@ def test_a_diverging_run_names_epoch_and_step_and_keeps_its_checkpoint(tmp_path,
 
 def test_progress_off_a_terminal_is_a_few_lines(tmp_path, capsys):
     train(Config(out=str(tmp_path / "run"), epochs=21, batch_size=256, regularizer="car"))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == [f"{n}/21" for n in range(3, 22, 3)]
     assert all("sigma" in line and "worst" in line for line in lines)
 
