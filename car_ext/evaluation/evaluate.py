@@ -102,6 +102,7 @@ def evaluate_all(
         - model, format (`Described.format`), data, data_notes (`LongTailedData.notes`), provider, images, batch_size;
         - images_per_second: of the model's calls; latency_ms: {"batch", "single"} to {"p50", "p95"} of a call with
           batch_size images and with one;
+        - temperature, of a model whose logits are divided by one (`Described.temperature`);
         - conformal, of a model that has sets of classes: `metrics.conformal.Coverage.summary`;
         - prior_accuracy and prior, with test_prior: `ClassPrior.scores`;
         - difference, for all but the first: `losses.differences` to the first.
@@ -189,6 +190,7 @@ def _evaluate(
         "batch_size": batch_size,
         "images_per_second": len(split) / sum(seconds),
         "latency_ms": {"batch": milliseconds(full), "single": milliseconds(single_calls(model, image))},
+        **({"temperature": dict(model.temperature)} if model.temperature else {}),
         **({"conformal": coverage.summary(names)} if coverage else {}),
     }
     return Evaluation(

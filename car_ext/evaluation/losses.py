@@ -62,7 +62,7 @@ class Losses:
             change, what = self._change[key], key.replace("_", " ")
         if change is None:
             return self._said(name, None, allowed, None, True, f"{what} is not defined on both sides")
-        fall = -change
+        fall = 0.0 - change  # no -0
         p_value = None if fall <= 0 or self.test == "none" else self._p_value(name, fall)
         if fall <= allowed + ROUNDING:
             how = f"fell by {fall:.4f}, no more than {allowed:g}" if fall > 0 else f"did not fall ({change:+.4f})"

@@ -86,8 +86,7 @@ def _confidence(facts: Mapping[str, Any]) -> list[str]:
     if facts["correction"]:
         said.append(f"Its head is corrected for the class frequencies: {markdown(facts['correction'])}.")
     if temperature := facts.get("temperature"):
-        found = {group: value for group, value in temperature.items() if isinstance(value, float)}
-        values = ", ".join(f"{value:.4g} ({group})" for group, value in found.items())
+        values = ", ".join(f"{value:.4g} ({group})" for group, value in temperature.items())
         said.append(f"Its logits are divided by a temperature: {values}.")
     if conformal := facts.get("conformal"):
         said.append(

@@ -9,10 +9,9 @@ from car_ext.datasets.notes import tell
 from car_ext.errors import InputError
 from car_ext.export.held_out import held_out, logits_of
 from car_ext.metrics.conformal import fit_thresholds, softmax
-from car_ext.metrics.logits import ScoreStatistics
-from car_ext.metrics.temperature import fit_group_temperatures, fit_temperature, of_classes, tempered
+from car_ext.metrics.temperature import balanced_loss, fit_group_temperatures, fit_temperature, of_classes, tempered
 from car_ext.runtimes.finished_run import FinishedRun
-from car_ext.text import listed, percent
+from car_ext.text import listed
 from car_ext.values import convert
 
 FITTED = ("auto", "groups")
@@ -62,54 +61,43 @@ class Confidence:
         """
         if not self.fits:
             if self.temperature is not None:
-                run.temper([float(self.temperature)], {"all": float(self.temperature)})
+                run.temper({"all": float(self.temperature)})
             return
-        split = held_out(run, self.held_out, self.data, self.data_root)
-        logits, targets = logits_of(run, split)
-        temperatures = np.ones(1)
+        logits, targets = logits_of(run, held_out(run, self.held_out, self.data, self.data_root))
         if self.temperature is not None:
-            temperatures, facts = self._temperatures(run, logits, targets)
-            run.temper(temperatures.tolist(), facts)
+            found = self._found(run, logits, targets)
+            logits = tempered(logits, of_classes(found, run.class_counts))
+            run.temper(found)
         if self.conformal is not None:
-            thresholds = fit_thresholds(softmax(tempered(logits, temperatures)), targets, self.conformal)
-            names = [run.class_names[label] for label in thresholds.pooled]
-            if names:
-                tell(
-                    f"{len(names)} of {len(run.class_names)} classes have fewer held-out images than sets of "
-                    f"--conformal {self.conformal:g} need of a class, and share a threshold: {listed(names)}"
-                )
-            run.facts["conformal"] = {
-                "alpha": self.conformal,
-                "thresholds": thresholds.values.tolist(),
-                "images": len(targets),
-                "pooled": names,
-            }
+            run.facts["conformal"] = self._sets(run, logits, targets, self.conformal)
 
-    def _temperatures(
-        self, run: FinishedRun, logits: np.ndarray, targets: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """(1,) or (K,) temperatures, and what the file says of them."""
+    def _found(self, run: FinishedRun, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Group, or "all", to temperature."""
         if self.temperature not in FITTED:
-            return np.array([float(self.temperature or 1)]), {"all": float(self.temperature or 1)}
+            return {"all": float(self.temperature or 1)}
         if self.temperature == "auto":
             found = {"all": fit_temperature(logits, targets)}
-            values = np.array([*found.values()])
         else:
             found, notes = fit_group_temperatures(logits, targets, run.class_counts)
             for note in notes:
                 tell(note)
-            values = of_classes(found, run.class_counts)
-        before, after = (_measured(of, targets) for of in (logits, tempered(logits, values)))
+        cooled = tempered(logits, of_classes(found, run.class_counts))
+        before, after = (balanced_loss(np.asarray(of, np.float64), targets) for of in (logits, cooled))
         tell(
             f"temperature {', '.join(f'{value:.4g} ({group})' for group, value in found.items())}, fitted on "
-            f"{len(targets)} held-out images: their negative log-likelihood goes from {before['nll']:.4f} to "
-            f"{after['nll']:.4f}, their calibration error from {percent(before['ece'])} to {percent(after['ece'])} %"
+            f"{len(targets)} held-out images: their negative log-likelihood, each class weighing the same, goes from "
+            f"{before:.4f} to {after:.4f}"
         )
-        return values, {**found, "images": len(targets), "before": before, "after": after}
+        run.facts["temperature_fit"] = {"images": len(targets), "loss": [before, after]}
+        return found
 
-
-def _measured(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    statistics = ScoreStatistics(logits.shape[1])
-    statistics.update(logits, targets)
-    found = statistics.summary()
-    return {"nll": found["nll"], "ece": found["ece"]}
+    def _sets(self, run: FinishedRun, logits: np.ndarray, targets: np.ndarray, alpha: float) -> dict[str, Any]:
+        thresholds = fit_thresholds(softmax(logits), targets, alpha)
+        names = [run.class_names[label] for label in thresholds.pooled]
+        if names:
+            tell(
+                f"{len(names)} of {len(run.class_names)} classes have fewer held-out images than sets of --conformal "
+                f"{alpha:g} need of a class, and share a threshold: {listed(names)}"
+            )
+        values = thresholds.values.tolist()
+        return {"alpha": alpha, "thresholds": values, "images": len(targets), "pooled": names}

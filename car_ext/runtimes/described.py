@@ -12,7 +12,7 @@ from car_ext.errors import InputError
 from car_ext.text import nfc
 
 FACTS = ("class_names", "class_counts", "image_size", "stored_size", "channels", "train_worst_class_accuracy")
-OPTIONAL_FACTS = ("conformal", "spent")
+OPTIONAL_FACTS = ("conformal", "spent", "temperature")
 FACTS_FILE = "car_ext.json"  # inside .pt and .pt2 archives
 
 
@@ -28,6 +28,7 @@ class Described:
             of older versions.
         provider: what computes.
         format: what kind of model it is: float32, float16 or int8 (ONNX), TorchScript, torch.export, PyTorch.
+        temperature: what its logits are divided by: {"all": T}, or one of each group of classes; or None.
         conformal: {"alpha", "thresholds": [K]} of its sets of classes (`metrics.conformal`), or None.
     """
 
@@ -38,6 +39,7 @@ class Described:
         self.stored_size: int = facts["stored_size"]
         self.channels: int = facts["channels"]
         self.train_worst_class_accuracy: float | None = facts["train_worst_class_accuracy"]
+        self.temperature: Mapping[str, float] | None = facts.get("temperature")
         self.conformal: Mapping[str, Any] | None = facts.get("conformal")
         self.spent: dict[str, Any] | None = facts.get("spent")
         self.provider = provider

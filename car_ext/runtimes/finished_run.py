@@ -1,6 +1,6 @@
 """A training run as one more runtime: its last checkpoint in PyTorch, described as an exported file is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 import car_ext
 from car_ext.errors import InputError
 from car_ext.methods.heads.post_hoc import logit_adjusted, tau_normalized
+from car_ext.metrics.temperature import of_classes
 from car_ext.run.classifier import load_run
 from car_ext.run.folder import RunFolder
 from car_ext.runtimes.described import Described
@@ -78,10 +79,11 @@ class FinishedRun(Described):
         self.device = self.classifier.mean.device
         super().__init__(self.facts, f"torch {self.device.type}", "PyTorch")
 
-    def temper(self, temperatures: Sequence[float], said: Mapping[str, Any]) -> None:
-        """Divides the logits by temperatures, see `Tempered`, and notes in the facts what is said of them."""
-        self.classifier.head = Tempered(self.classifier.head, temperatures).to(self.device)
-        self.facts["temperature"] = dict(said)
+    def temper(self, temperatures: Mapping[str, float]) -> None:
+        """Divides the logits by a temperature of "all", or of each group of classes; the facts say so from then on."""
+        by_class = of_classes(temperatures, self.class_counts).tolist()
+        self.classifier.head = Tempered(self.classifier.head, by_class).to(self.device)
+        self.facts["temperature"] = self.temperature = dict(temperatures)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

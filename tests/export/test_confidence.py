@@ -39,7 +39,7 @@ def surer(monkeypatch):
 
     def tripled(self, *arguments, **options):
         plain(self, *arguments, **options)
-        self.temper([1 / 3], {})
+        self.temper({"all": 1 / 3})
         self.facts.pop("temperature")
 
     monkeypatch.setattr(FinishedRun, "__init__", tripled)
@@ -72,10 +72,10 @@ def test_every_format_keeps_its_predictions_and_is_less_sure(temperature, run, s
     assert became["nll"] < was["nll"]
     assert became["ece"] < was["ece"]
     properties = onnxruntime.InferenceSession(paths["fp32"]).get_modelmeta().custom_metadata_map
-    said = json.loads(properties["temperature"])
-    assert said["after"]["nll"] < said["before"]["nll"]
-    assert set(said) - {"images", "before", "after"} == ({"all"} if temperature == "auto" else {"medium", "few"})
-    assert said["images"] == len(held_out(FinishedRun(run, "cpu"), None, None, None))
+    fit = json.loads(properties["temperature_fit"])
+    assert fit["loss"][1] < fit["loss"][0]
+    assert set(json.loads(properties["temperature"])) == ({"all"} if temperature == "auto" else {"medium", "few"})
+    assert fit["images"] == len(held_out(FinishedRun(run, "cpu"), None, None, None))
 
 
 def test_a_number_is_taken_as_it_is(run, tmp_path):
@@ -89,14 +89,15 @@ def test_sets_are_in_the_file_and_are_scored_and_printed(run, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "classes have fewer held-out images than sets of --conformal 0.25 need" in told
     images = len(held_out(FinishedRun(run), None, None, None))
-    assert f"(all), fitted on {images} held-out images: their negative log-likelihood goes from" in told
+    assert f"(all), fitted on {images} held-out images: their negative log-likelihood, each class" in told
     found = [evaluate(path, "digits", progress=False).summary["conformal"] for path in paths.values()]
     assert found[0]["alpha"] == 0.25
     assert found[0]["coverage"] == pytest.approx(found[1]["coverage"], abs=1e-3)
     assert found[0]["coverage"] > 0.75
     assert 1 <= found[0]["mean_size"] <= 10
     assert found[0]["per_class"]["0"]["coverage"] > 0.6
-    assert "conformal" not in evaluate(run, "digits", progress=False).summary
+    assert {"conformal", "temperature"}.isdisjoint(evaluate(run, "digits", progress=False).summary)
+    assert [*evaluate(paths["fp32"], "digits", progress=False).summary["temperature"]] == ["all"]
 
     predict = exported_predict(tmp_path)
     image = datasets.load("digits").test.images[3]

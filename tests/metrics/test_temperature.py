@@ -5,7 +5,7 @@ import pytest
 
 from car_ext.errors import InputError
 from car_ext.metrics.logits import ScoreStatistics
-from car_ext.metrics.temperature import fit_group_temperatures, fit_temperature, of_classes, tempered
+from car_ext.metrics.temperature import balanced_loss, fit_group_temperatures, fit_temperature, of_classes, tempered
 
 
 def images(number, sureness, seed=0):
@@ -40,8 +40,17 @@ def test_the_temperature_undoes_what_is_too_sure(sureness):
 def test_it_is_the_minimum():
     logits, targets = images(300, 2.0)
     fitted = fit_temperature(logits, targets)
-    losses = [scored(tempered(logits, [fitted * factor]), targets)["nll"] for factor in (0.99, 1.0, 1.01)]
+    losses = [balanced_loss(tempered(logits, [fitted * factor]), targets) for factor in (0.99, 1.0, 1.01)]
     assert min(losses) == losses[1]
+
+
+def test_every_class_weighs_the_same():
+    logits, targets = images(3000, 2.0)
+    by_class = [scored(logits[targets == label], targets[targets == label])["nll"] for label in range(3)]
+    assert balanced_loss(logits, targets) == pytest.approx(np.mean(by_class))
+    kept = (targets != 0) | (np.arange(3000) % 10 == 0)  # a tenth of one class
+    assert fit_temperature(logits[kept], targets[kept]) == pytest.approx(fit_temperature(logits, targets), rel=0.1)
+    assert balanced_loss(logits[targets > 0], targets[targets > 0]) == pytest.approx(np.mean(by_class[1:]))
 
 
 def test_groups_have_their_own_and_change_no_prediction():
