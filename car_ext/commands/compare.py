@@ -33,7 +33,7 @@ def add_options(parser: Parser) -> None:
         metavar="FILE",
         choices=names(METHODS),
         help="YAML file, or a name, such as field: several methods; by default cross-entropy, balanced softmax and CAR "
-        "beside each (basics), or --loss with and without CAR where --loss or --regularizer is given",
+        "beside each (basics), or another --loss, or a --regularizer, with and without CAR",
     )
     add_job(parser)
 

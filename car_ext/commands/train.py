@@ -69,4 +69,4 @@ def run(arguments: argparse.Namespace) -> None:
     print_summary({config.method: summary})
     kept = f" (kept: {summary['kept_epoch']})" if "kept_epoch" in summary else ""
     print(f"{summary['parameters']:,} parameters, {summary['epochs']} epochs{kept}, {summary['seconds']:.1f} s")
-    print(f"written to {config.run_dir}: report.html, summary.json, metrics.jsonl, checkpoint-*/, tensorboard/")
+    print(f"written to {config.run_dir}: report.html, summary.json, predictions.parquet, metrics.jsonl, checkpoint-*/")

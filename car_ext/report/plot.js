@@ -80,7 +80,7 @@ class Plot {
     const named = this.y.names.map((name) => width(name));
     this.left = (named.length ? (this.shows(this.y, 13) ? Math.max(...named) : 8) : 34) + 28;
     this.top = 8;
-    this.across = Math.max(40, this.width - this.left - 10);
+    this.across = Math.max(40, this.width - this.left - 20); // half of the last number stands beyond the axis
     const slot = (this.across / Math.max(1, this.x.names.length)) * (1 / (this.x.part[1] - this.x.part[0]));
     const widest = Math.max(0, ...this.x.names.map((name) => width(name)));
     this.upright = this.x.names.length > 0 && widest + 6 > slot;

@@ -40,14 +40,15 @@ def read_methods(name: str, folder: Path) -> Methods:
 
 
 def methods_of(config: Config, name: str | None) -> Methods:
-    """The methods to compare: of the file of this name; else the `BASICS`, or `with_and_without` of a job's own.
+    """The methods to compare: of the file of this name; else `BASICS`, or `with_and_without` of a loss not among them.
 
     Raises:
         InputError: as of `read_methods`.
     """
-    if name is None and (config.loss, config.regularizer) != (Config.loss, Config.regularizer):
+    basics = read_methods(BASICS, METHODS)
+    if name is None and (config.regularizer != "none" or config.loss not in {one["loss"] for one in basics.values()}):
         return with_and_without(config)
-    return read_methods(name or BASICS, METHODS)
+    return read_methods(name, METHODS) if name else basics
 
 
 def with_and_without(config: Config) -> Methods:

@@ -44,6 +44,7 @@ def test_car_lifts_the_worst_class_of_the_digits(tmp_path):
 
 def test_methods_that_are_compared_unless_others_are_named():
     assert list(methods_of(Config(), None)) == ["ce", "ce+car", "prior", "prior+car"]
+    assert [*methods_of(Config(loss="balanced_softmax"), None)] == ["ce", "ce+car", "prior", "prior+car"]  # of finetune
     assert [*methods_of(Config(regularizer="car"), None)] == ["ce", "ce+car"]
     assert [*methods_of(Config(loss="focal"), None)] == ["focal", "focal+car"]
     assert "ldam-drw" in methods_of(Config(), "field")
