@@ -15,6 +15,11 @@ from car_ext.text import percent, printable
 SIDE_BY_SIDE = 4  # so many methods fit beside one another
 EVALUATIONS_SIDE_BY_SIDE = 3  # they have differences and intervals
 BELOW_ONE_ANOTHER = {"at 0 %": AT_ZERO.key, "worst 10 %": "worst_10pct", "worst class": WORST.key}  # of more of them
+IN_A_ROW = (
+    *BELOW_ONE_ANOTHER.values(),
+    "rarest_three_accuracy",
+    "overall_accuracy",
+)  # of methods; what 80 columns hold
 INTERVAL = "95 % interval"
 
 
@@ -31,12 +36,15 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
         table = _side_by_side(columns, title)
     else:
         table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
-        compact = [score for score in _listed(columns) if score.compact]
+        table.padding = (0, 1, 0, 0)
+        compact = [score for score in _listed(columns) if score.key in IN_A_ROW]
+        first = next(iter(columns.values()))
         for score in compact:
-            words = (score.short or "").split()
-            table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)))
+            of = _cell(score, first).partition(" of ")[2]  # the number of classes, the same for all
+            name = f"at 0 % of {of}" if of else (score.short or "").strip()
+            table.add_column(name, justify="right", no_wrap=True)
         for name, runs in columns.items():
-            table.add_row(_text(name), *[_cell(score, runs) for score in compact])
+            table.add_row(_text(name), *[_cell(score, runs).partition(" of ")[0] for score in compact])
     Console().print(table)
     notes = dict.fromkeys(runs[0]["intervals"]["note"] for runs in columns.values() if _bounds(WORST, runs))
     if notes and len(columns) <= SIDE_BY_SIDE:

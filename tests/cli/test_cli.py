@@ -123,7 +123,8 @@ def test_the_worst_comes_first(capsys):
     ]
     cli.print_summary({str(number): summary for number in range(5)})
     out = capsys.readouterr().out
-    assert out.index("classes") < out.index("worst") < out.index("overall")
+    assert out.index("at 0 % of 20") < out.index("worst 10 %") < out.index("worst class") < out.index("overall")
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_worst_table(confusion, capsys):
