@@ -35,7 +35,7 @@ def print_summary(summaries_by_name: Mapping[str, Mapping | Sequence[Mapping]], 
     if len(columns) <= SIDE_BY_SIDE:
         table = _side_by_side(columns, title)
     else:
-        table = Table(Column("accuracy in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
+        table = Table(Column("in %", overflow="fold"), box=SIMPLE, title=_text(title) if title else None)
         table.padding = (0, 1, 0, 0)
         compact = [score for score in _listed(columns) if score.key in IN_A_ROW]
         first = next(iter(columns.values()))
