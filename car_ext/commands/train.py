@@ -9,9 +9,12 @@ examples:
   %(prog)s
       the built-in long-tailed digits, plain cross-entropy, about two seconds
   %(prog)s --regularizer car
-      the same with CAR; compare the worst class
-  %(prog)s --data photos/ --img-size 64 --model resnet18 --regularizer car --car-absent hold
-      your own images: photos/CLASS/*.jpg, of which a fifth is held out as the test set, or with train/, val/ and test/
+      the same with CAR; compare the worst class (car-ext compare does it over seeds)
+  %(prog)s --data photos/ --pretrained --freeze --img-size 128
+      your own images: photos/CLASS/*.jpg, of which a fifth is held out as the test set, or with train/, val/ and test/;
+      a classifier with the class prior on published features, seconds for a thousand images; without --freeze all is trained
+  %(prog)s --data photos/ --img-size 64 --model resnet18 --loss balanced_softmax --val-share 0.15 --patience 5
+      from scratch, until validation images say enough
   %(prog)s --config cifar10_lt --data-root DIR --seed 1
       a recipe by its name; flags override it
   %(prog)s --config imagenet_lt_vit_s_car --dry-run
