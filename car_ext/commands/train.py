@@ -12,7 +12,7 @@ examples:
       the same with CAR; compare the worst class (car-ext compare does it over seeds)
   %(prog)s --data photos/ --pretrained --freeze --img-size 128
       your own images: photos/CLASS/*.jpg, of which a fifth is held out as the test set, or with train/, val/ and test/;
-      a classifier with the class prior on published features, seconds for a thousand images; without --freeze all is trained
+      a classifier with the class prior on published features; without --freeze the whole network is trained
   %(prog)s --data photos/ --img-size 64 --model resnet18 --loss balanced_softmax --val-share 0.15 --patience 5
       from scratch, until validation images say enough
   %(prog)s --config cifar10_lt --data-root DIR --seed 1
