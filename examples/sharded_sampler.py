@@ -59,6 +59,7 @@ def main(epochs: int = 20) -> dict:
         test = torch.from_numpy(data.test.images).permute(0, 3, 1, 2).to(device) / 255
         predictions = model(test).argmax(dim=1).cpu()
     if world_size > 1:
+        dist.barrier()
         dist.destroy_process_group()
     confusion = confusion_counts(predictions, data.test.targets, data.num_classes)
     return summarize(confusion, data.class_counts, data.class_names)

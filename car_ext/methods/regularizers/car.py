@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from car_ext.errors import InputError
 from car_ext.methods.registry import register
+from car_ext.methods.regularizers.ranks import dense_step
 from car_ext.methods.regularizers.window import Form, Samples, WindowAverage
 from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
 from car_ext.ops.reference import rows_of_classes
@@ -105,8 +106,8 @@ class CAR(nn.Module):
     the module.
 
     Gradients are of first order: differentiating one again, as after `create_graph=True`, is an error. Under
-    `DistributedDataParallel` every process keeps an average of its own batches, and checkpoints hold that of the
-    process that writes them; the gradients are averaged, the confusions are not.
+    `DistributedDataParallel` give a `process_group`: without one, every process keeps an average of its own batches,
+    and checkpoints hold that of the process that writes them.
 
     Args:
         class_counts: (K,) training images of each class, K >= 2, all at least 1.
@@ -127,6 +128,10 @@ class CAR(nn.Module):
         debias: with "decay", divide by `1 - beta ** steps` (as Adam does), so the first steps are not too small.
         tolerance: of the spectral iteration: the angle in radians that the singular vector may be off.
         max_iterations: its cap; each reads the matrix once.
+        process_group: of torch.distributed, such as `torch.distributed.group.WORLD`: its ranks' batches are one batch,
+            and their averages the same, whatever the number of ranks. Every rank must call `forward` in every step, one
+            without samples too. Gradients are multiplied by the ranks, by which `DistributedDataParallel` divides.
+            Each rank sends its classes' columns, (C, K) numbers.
 
     Shapes of `forward`:
         logits (N, K) or (N, K, *spatial), float32, bfloat16, float16 or float64 (then `car.double()`); any strides.
@@ -162,6 +167,7 @@ class CAR(nn.Module):
         ignore_index: int = -100,
         tolerance: float = 1e-5,
         max_iterations: int = 96,
+        process_group: Any = None,
     ):
         super().__init__()
         given: dict[str, Any] = {"alpha": alpha, "beta": beta, "r0": r0, "gamma": gamma, "temperature": temperature}
@@ -196,6 +202,7 @@ class CAR(nn.Module):
         self.register_buffer("class_weights", weights.float())
         offset = self.prior * torch.from_numpy(relative_frequencies(class_counts)).log()
         self.register_buffer("offset", offset.float(), persistent=False)
+        self.process_group = process_group
         self.recent: WindowAverage | None = None
         if estimator == "window":
             self.recent = WindowAverage(
@@ -216,6 +223,8 @@ class CAR(nn.Module):
         logits = self.adjust(logits)
         if self.recent is not None:
             return self._of_window(logits, targets, sample_weights)
+        if self.process_group is not None:
+            return self._of_ranks(logits, targets, sample_weights)
         ema, updates, direction, error = self.ema, self.updates, self.direction, self.spectral_error
         if not (self.training and torch.is_grad_enabled()):
             ema, updates, direction, error = ema.clone(), updates.clone(), direction.clone(), error.clone()
@@ -254,17 +263,25 @@ class CAR(nn.Module):
         if not kept.all():
             rows, classes, masses = rows[kept], classes[kept], masses[kept]
         sigma, gradient = self.recent(
-            Samples.of(rows.to(dtype), classes, masses.to(dtype)),
+            Samples(rows.to(dtype), classes, masses.to(dtype)),
             self.alpha * self.class_weights,
             Form(self.gamma, self.temperature, self.softmax_over_all, self.detach_gate),
             self.tolerance,
             self.max_iterations,
-            keep=self.training and torch.is_grad_enabled(),
+            self.training and torch.is_grad_enabled(),
+            self.process_group,
         )
         if not kept.all():
             every = gradient.new_zeros(len(kept), gradient.shape[1])
             gradient = every.index_copy_(0, torch.nonzero(kept)[:, 0], gradient)
         gradient = gradient.to(logits.dtype).reshape(*targets.shape, -1).movedim(-1, 1).contiguous()
+        return torch.ops.car_ext.attach_gradient(logits, sigma, gradient)
+
+    @torch.jit.unused
+    def _of_ranks(self, logits: Tensor, targets: Tensor, sample_weights: Tensor | None) -> Tensor:
+        keep = self.training and torch.is_grad_enabled()
+        with torch.no_grad():
+            sigma, gradient = dense_step(self, logits.detach(), targets, sample_weights, self.process_group, keep)
         return torch.ops.car_ext.attach_gradient(logits, sigma, gradient)
 
     def adjust(self, logits: Tensor) -> Tensor:
@@ -277,8 +294,14 @@ class CAR(nn.Module):
         """C^_t (K, K) as the loss has it, debiased where that is on; row = predicted, column = true."""
         if self.recent is not None:
             return self.recent.matrix()
-        share = 1 - self.beta ** self.updates.to(self.ema.dtype) if self.debias else torch.ones_like(self.class_weights)
-        return (self.ema / torch.where(self.updates > 0, share, 1.0)[:, None]).T
+        return (self.ema / self.share(self.updates)[:, None]).T
+
+    @torch.jit.unused
+    def share(self, updates: Tensor) -> Tensor:
+        """(K,): what each column is divided by, after so many updates of it (K,)."""
+        if not self.debias:
+            return torch.ones_like(self.class_weights)
+        return torch.where(updates > 0, 1 - self.beta ** updates.to(self.ema.dtype), 1.0)
 
     def extra_repr(self) -> str:
         return (

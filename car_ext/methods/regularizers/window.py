@@ -1,11 +1,13 @@
 """CAR's moving average for many classes: the columns of the classes that were seen lately, and no K x K matrix."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from car_ext.methods.regularizers.ranks import Columns
 from car_ext.ops.lanczos import top_singular
 from car_ext.ops.reference import surrogate
 
@@ -28,27 +30,38 @@ class Samples(NamedTuple):
 
     Attributes:
         logits: (B, K).
-        labels: (C,) int64, the classes that occur, rising.
-        member: (B,) int64, the position of each sample's class in `labels`.
-        weights: (B,) of each sample in the mean of its class, where they sum to 1.
+        classes: (B,) int64.
+        masses: (B,) positive weights.
     """
 
     logits: Tensor
-    labels: Tensor
-    member: Tensor
-    weights: Tensor
-
-    @classmethod
-    def of(cls, logits: Tensor, classes: Tensor, masses: Tensor) -> "Samples":
-        """Of logits (B, K), classes (B,) and positive weights (B,)."""
-        labels, member = classes.unique(return_inverse=True)
-        totals = masses.new_zeros(len(labels)).index_add_(0, member, masses)
-        return cls(logits, labels, member, masses / totals[member])
+    classes: Tensor
+    masses: Tensor
 
     def chunks(self) -> list[slice]:
         """Slices of the samples, each of about `CHUNK` logits."""
         size = max(1, CHUNK // self.logits.shape[1])
-        return [slice(at, at + size) for at in range(0, len(self.member), size)]
+        return [slice(at, at + size) for at in range(0, len(self.classes), size)]
+
+    def columns(self, form: Form) -> Columns:
+        """The numerators of their confusion matrix."""
+        labels, member = self.classes.unique(return_inverse=True)
+        masses = self.masses.new_zeros(len(labels)).index_add_(0, member, self.masses)
+        sums = self.logits.new_zeros(len(labels), self.logits.shape[1])
+        for part in self.chunks():
+            values = surrogate(self.logits[part], self.classes[part], *form)
+            sums.index_add_(0, member[part], values * self.masses[part, None])
+        return Columns(labels, sums, masses)
+
+    def gradient(self, left: Tensor, upstream: Tensor, form: Form) -> Tensor:
+        """(B, K): of every sample `upstream` (B,) times d (v . left) / d logits."""
+        found = torch.empty_like(self.logits)
+        for part in self.chunks():
+            with torch.enable_grad():
+                leaf = self.logits[part].detach().requires_grad_()
+                projected = surrogate(leaf, self.classes[part], *form) @ left
+            (found[part],) = torch.autograd.grad(projected, leaf, upstream[part])
+        return found
 
 
 class WindowAverage(nn.Module):
@@ -57,7 +70,7 @@ class WindowAverage(nn.Module):
     Where absent classes decay, one that was absent that long has at most `beta ** window` of its column left. The
     default window makes that less than float32 resolves, so the average is the dense one. Where they are held, columns
     do not shrink; there is room for those of `window` batches, and then the class that was absent longest makes way.
-    Memory is (R, K) numbers, R at most `window` times the samples of a batch, and at most K; R is the rank as well.
+    Memory is (R, K) numbers, R at most `window` times the classes of a batch, and at most K; R is the rank as well.
 
     Attributes:
         rows: (R, K) columns of C^, each of the class in `classes`, as they were when it was last seen.
@@ -105,22 +118,35 @@ class WindowAverage(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, samples: Samples, class_weights: Tensor, form: Form, tolerance: float, max_iterations: int, keep: bool
+        self,
+        samples: Samples,
+        class_weights: Tensor,
+        form: Form,
+        tolerance: float,
+        max_iterations: int,
+        keep: bool,
+        group: Any = None,
     ) -> tuple[Tensor, Tensor]:
-        """sigma = || C^_t Lambda ||_2 (0-dim) and d sigma / d logits (B, K) of a batch; `keep` moves the average."""
+        """sigma = || C^_t Lambda ||_2 (0-dim) and d sigma / d logits (B, K) of a batch; `keep` moves the average.
+
+        With a `group` of processes the batch is that of all, and the gradient is multiplied by their number, by which
+        `DistributedDataParallel` will divide it.
+        """
+        own = samples.columns(form)
+        labels, columns, masses = own if group is None else own.over(group)
         updates = self.updates.clone()
-        updates[samples.labels if self.hold_absent else slice(None)] += 1
-        first = (updates[samples.labels] == 1) & self.start_from_first_batch
+        updates[labels if self.hold_absent else slice(None)] += 1
+        first = (updates[labels] == 1) & self.start_from_first_batch
         take = torch.where(first, 1.0, 1 - self.beta).to(self.rows.dtype)
         held = self._kept(self.batches + 1)
-        row = self._row_of(samples.labels)
+        row = self._row_of(labels)
         there = row >= 0
-        columns = self._means(samples, form).mul_(take[:, None])
+        columns.mul_((take / masses)[:, None])
         columns[there] += self.rows[row[there]] * (self.beta if self.hold_absent else held[row[there], None])
         held[row[there]] = 0  # what these had is in `columns` now
 
         weights = class_weights / self._share(updates)
-        old, new, used = held * weights[self.classes], weights[samples.labels], self._used
+        old, new, used = held * weights[self.classes], weights[labels], self._used
 
         def gram(vector: Tensor) -> Tensor:
             return _gram(self.rows[:used], old[:used], vector) + _gram(columns, new, vector)
@@ -129,12 +155,14 @@ class WindowAverage(nn.Module):
         sigma, left = top_singular(gram, start, tolerance, max_iterations)
         # d sigma / d C^_j = left right_j weight_j, and sigma right_j = weight_j (C^_j . left).
         # A first batch is a constant.
-        factors = new**2 * (columns @ left) * take * ~first
-        gradient = self._gradient(samples, left, torch.where(sigma > 0, factors / sigma, 0.0), form)
+        factors = new**2 * (columns @ left) * take * ~first / masses
+        factors = torch.where(sigma > 0, factors / sigma, 0.0) * (1 if group is None else dist.get_world_size(group))
+        upstream = samples.masses * factors[torch.searchsorted(labels, samples.classes)]
+        gradient = samples.gradient(left, upstream, form)
         if keep:
             self.updates.copy_(updates)
             self.batches += 1
-            self._write(samples, row, columns)
+            self._write(labels, row, columns)
             self.direction.copy_(left)
         return sigma, gradient
 
@@ -144,25 +172,6 @@ class WindowAverage(nn.Module):
         taken = self.classes >= 0
         average[self.classes[taken]] = (self._kept(self.batches)[:, None] * self.rows)[taken]
         return (average / self._share(self.updates)[:, None]).T
-
-    def _means(self, samples: Samples, form: Form) -> Tensor:
-        """(C, K): the columns of C~."""
-        means = self.rows.new_zeros(len(samples.labels), samples.logits.shape[1])
-        for part in samples.chunks():
-            values = surrogate(samples.logits[part], samples.labels[samples.member[part]], *form)
-            means.index_add_(0, samples.member[part], values * samples.weights[part, None])
-        return means
-
-    def _gradient(self, samples: Samples, left: Tensor, factors: Tensor, form: Form) -> Tensor:
-        """(B, K): d (v . left) / d logits of every sample, times its weight and its class's factor."""
-        gradient = torch.empty_like(samples.logits)
-        upstream = samples.weights * factors[samples.member]
-        for part in samples.chunks():
-            with torch.enable_grad():
-                leaf = samples.logits[part].detach().requires_grad_()
-                projected = surrogate(leaf, samples.labels[samples.member[part]], *form) @ left
-            (gradient[part],) = torch.autograd.grad(projected, leaf, upstream[part])
-        return gradient
 
     def _kept(self, batch: Tensor) -> Tensor:
         """(R,): the share of each row that is left in a batch that does not hold its class; 0 of a free row."""
@@ -182,12 +191,12 @@ class WindowAverage(nn.Module):
         rows[self.classes[taken]] = taken
         return rows[labels]
 
-    def _write(self, samples: Samples, row: Tensor, columns: Tensor) -> None:
+    def _write(self, labels: Tensor, row: Tensor, columns: Tensor) -> None:
         """Puts a batch's columns into their classes' rows, or free ones, or those of the classes absent longest."""
         self.seen[row[row >= 0]] = self.batches
         if not self.hold_absent:
             self.classes[self.batches - self.seen >= self.window] = -1
-        self._make_room(min(len(self.updates), self.window * len(samples.member)))
+        self._make_room(min(len(self.updates), self.window * len(labels)))
         missing = torch.nonzero(row < 0)[:, 0]
         age = self.batches - torch.where(self.classes < 0, -1, self.seen)  # a free row before any other
         chosen = age.argsort(descending=True, stable=True)[: len(missing)]
@@ -195,7 +204,7 @@ class WindowAverage(nn.Module):
         self.evicted += (lost >= 0).sum()
         self.updates[lost[lost >= 0]] = 0
         row = row.index_copy(0, missing, chosen)
-        self.rows[row], self.classes[row], self.seen[row] = columns, samples.labels, self.batches
+        self.rows[row], self.classes[row], self.seen[row] = columns, labels, self.batches
 
     def _make_room(self, rows: int) -> None:
         """Lets there be this many rows, which take no memory on a CPU before they are written."""
