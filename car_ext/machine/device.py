@@ -67,7 +67,5 @@ def _amp(name: str, device: torch.device) -> torch.dtype | None:
     if on_cpu and name == "fp16":
         raise InputError("--amp is fp16, which is for CUDA devices only; use --amp none.")
     if on_cpu and name == "bf16" and not cpu_has_bf16():
-        raise InputError(
-            "--amp is bf16, but this CPU has no AVX512-BF16 and no AMX to compute it with; use --amp none."
-        )
+        raise InputError("--amp is bf16, but this CPU has no AVX512-BF16 or AMX to compute it with; use --amp none.")
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -15,7 +15,7 @@ from car_ext.datasets.spent import described, identities, without
 from car_ext.datasets.tree import FolderTree, ZipTree
 from car_ext.evaluation.evaluate import evaluate, evaluate_all
 from car_ext.export import export_run
-from car_ext.export.calibration import Calibration, training_images
+from car_ext.export.own_data import own_data
 from car_ext.runtimes.finished_run import FinishedRun
 from car_ext.training.train import train
 
@@ -43,7 +43,7 @@ def begun(tmp_path_factory):
 def test_what_was_held_out_is_scored_alone(begun, capsys):
     folder, training, files = begun
     for model in (folder / "run", *files.values()):
-        summary, _ = evaluate(model, str(folder / "pets"), progress=False)
+        summary, *_ = evaluate(model, str(folder / "pets"), progress=False)
         assert summary["images"] == 6
         assert summary["per_class_accuracy"] == training["per_class_accuracy"]
         assert any(
@@ -66,7 +66,7 @@ def test_a_folder_that_has_changed_is_told(begun, tmp_path):
     folder, _, files = begun
     shutil.copytree(folder / "pets", tmp_path / "pets")
     save(tmp_path / "pets" / "ant" / "new.png", 7, 7, 7)
-    summary, _ = evaluate(files["fp32"], str(tmp_path / "pets"), progress=False)
+    summary, *_ = evaluate(files["fp32"], str(tmp_path / "pets"), progress=False)
     assert summary["images"] == 7
     assert any("it had 6 images besides" in note and "has 7 now" in note for note in summary["data_notes"])
 
@@ -75,7 +75,7 @@ def test_several_models_are_scored_on_the_same_images(begun, tmp_path):
     folder, _, files = begun
     train(config(folder / "pets", tmp_path / "other", split_seed=1), progress=False)
     found = evaluate_all([files["fp32"], tmp_path / "other"], str(folder / "pets"), progress=False)
-    (images,) = {summary["images"] for summary, _ in found}
+    (images,) = {summary["images"] for summary, *_ in found}
     assert images < 6
 
 
@@ -84,7 +84,7 @@ def test_training_images_alone_measure_nothing(tmp_path):
     train(config(root, tmp_path / "run"), progress=False)
     with pytest.raises(InputError, match="all 6 images of data 'train' belong to what the model was trained on"):
         evaluate(tmp_path / "run", str(root / "train"), progress=False)
-    summary, _ = evaluate(tmp_path / "run", str(root / "test"), progress=False)
+    summary, *_ = evaluate(tmp_path / "run", str(root / "test"), progress=False)
     assert (summary["images"], summary["data_notes"]) == (6, [])
 
 
@@ -95,14 +95,14 @@ def test_an_older_model_says_nothing_of_it(begun, tmp_path):
     content = json.loads(state.read_text())
     del content["spent"]
     state.write_text(json.dumps(content))
-    summary, _ = evaluate(tmp_path / "run", str(folder / "pets"), progress=False)
+    summary, *_ = evaluate(tmp_path / "run", str(folder / "pets"), progress=False)
     assert summary["images"] == 30
     assert any("cannot say which images they were trained on" in note for note in summary["data_notes"])
 
 
 def test_calibration_sees_no_held_out_image(begun):
     folder, *_ = begun
-    images = training_images(FinishedRun(folder / "run", "cpu"), Calibration())
+    images = own_data(FinishedRun(folder / "run", "cpu"), None, None).train
     assert len(images) == 30 - 6 - 4
     test = load(folder / "pets").test.files
     assert {*test}.isdisjoint(images.files)

@@ -13,6 +13,7 @@ from car_ext.ops.reference import surrogate
 
 CHUNK = 1 << 22  # numbers worked on at a time
 FORGOTTEN = 2.0**-24  # what is left of a column that float32 no longer tells from none
+HELD = 24  # batches that there is room for where columns do not shrink
 BLIND = 0.01  # share of the all-ones vector in a start: it overlaps the top vector of every nonnegative matrix
 
 
@@ -84,7 +85,7 @@ class WindowAverage(nn.Module):
     Args:
         num_classes: K.
         beta, start_from_first_batch, hold_absent, debias: as of `CAR`.
-        window: in batches; None is the smallest with `beta ** window` at most 2^-24.
+        window: in batches; None is the smallest with `beta ** window` at most 2^-24, and `HELD` where columns are held.
     """
 
     rows: Tensor
@@ -107,7 +108,8 @@ class WindowAverage(nn.Module):
         super().__init__()
         self.beta, self.start_from_first_batch = beta, start_from_first_batch
         self.hold_absent, self.debias = hold_absent, debias
-        self.window = window or (math.ceil(math.log(FORGOTTEN) / math.log(beta)) if beta else 1)
+        fading = math.ceil(math.log(FORGOTTEN) / math.log(beta)) if beta else 1
+        self.window = window or (HELD if hold_absent else fading)
         self.register_buffer("rows", torch.zeros(0, num_classes))
         self.register_buffer("classes", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(0, dtype=torch.int64))
