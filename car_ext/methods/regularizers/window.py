@@ -71,7 +71,7 @@ class WindowAverage(nn.Module):
     Where absent classes decay, one that was absent that long has at most `beta ** window` of its column left. The
     default window makes that less than float32 resolves, so the average is the dense one. Where they are held, columns
     do not shrink; there is room for those of `window` batches, and then the class that was absent longest makes way.
-    Memory is (R, K) numbers, R at most `window` times the classes of a batch, and at most K; R is the rank as well.
+    Memory is (R, K) numbers, R at most `window` times the samples of a batch, and at most K; R is the rank as well.
 
     Attributes:
         rows: (R, K) columns of C^, each of the class in `classes`, as they were when it was last seen.
@@ -158,12 +158,15 @@ class WindowAverage(nn.Module):
         # d sigma / d C^_j = left right_j weight_j, and sigma right_j = weight_j (C^_j . left).
         # A first batch is a constant.
         factors = new**2 * (columns @ left) * take * ~first / masses
-        factors = torch.where(sigma > 0, factors / sigma, 0.0) * (1 if group is None else dist.get_world_size(group))
+        ranks = 1 if group is None else dist.get_world_size(group)
+        factors = torch.where(sigma > 0, factors / sigma, 0.0) * ranks
         upstream = samples.masses * factors[torch.searchsorted(labels, samples.classes)]
         gradient = samples.gradient(left, upstream, form)
         if keep:
             self.updates.copy_(updates)
             self.batches += 1
+            # By the samples, whose number batches share: room that grows is a copy.
+            self._make_room(min(len(self.updates), self.window * max(len(labels), ranks * len(samples.classes))))
             self._write(labels, row, columns)
             self.direction.copy_(left)
         return sigma, gradient
@@ -198,7 +201,6 @@ class WindowAverage(nn.Module):
         self.seen[row[row >= 0]] = self.batches
         if not self.hold_absent:
             self.classes[self.batches - self.seen >= self.window] = -1
-        self._make_room(min(len(self.updates), self.window * len(labels)))
         missing = torch.nonzero(row < 0)[:, 0]
         age = self.batches - torch.where(self.classes < 0, -1, self.seen)  # a free row before any other
         chosen = age.argsort(descending=True, stable=True)[: len(missing)]
