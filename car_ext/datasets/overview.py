@@ -54,7 +54,8 @@ def follows(data: LongTailedData) -> list[str]:
     sentences = few(data.class_names, data.test.targets, data.name)
     if ratio(data.class_counts) >= LONG_TAIL:
         sentences.append(
-            "a long tail: overall accuracy says little of rare classes; begin with --loss balanced_softmax"
+            "a long tail: overall accuracy says little of rare classes; a loss with the class prior, such as "
+            "balanced_softmax, comes first"
         )
     else:
         sentences.append("nearly balanced: methods for long tails have little to gain here")
