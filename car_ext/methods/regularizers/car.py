@@ -281,7 +281,7 @@ class CAR(nn.Module):
     def _of_ranks(self, logits: Tensor, targets: Tensor, sample_weights: Tensor | None) -> Tensor:
         keep = self.training and torch.is_grad_enabled()
         with torch.no_grad():
-            sigma, gradient = dense_step(self, logits.detach(), targets, sample_weights, self.process_group, keep)
+            sigma, gradient = dense_step(self, logits.detach(), targets, sample_weights, keep)
         return torch.ops.car_ext.attach_gradient(logits, sigma, gradient)
 
     def adjust(self, logits: Tensor) -> Tensor:

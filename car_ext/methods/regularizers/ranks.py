@@ -46,23 +46,22 @@ class Columns(NamedTuple):
 
 
 def dense_step(
-    car: Any, logits: Tensor, targets: Tensor, sample_weights: Tensor | None, group: Any, keep: bool
+    car: Any, logits: Tensor, targets: Tensor, sample_weights: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """alpha sigma of the ranks' matrix, and d (alpha sigma) / d logits of this rank's samples, times the ranks.
 
     `DistributedDataParallel` averages gradients over the ranks, and alpha sigma is no mean: so the factor.
 
     Args:
-        car: a `CAR` whose average is kept whole.
+        car: a `CAR` with a process group, whose average is kept whole.
         logits, targets, sample_weights: as of its `forward`, detached.
-        group: of the ranks.
         keep: whether the average moves.
     """
     form = (car.gamma, car.temperature, car.softmax_over_all, car.detach_gate, car.ignore_index)
     means, mass = torch.ops.car_ext.confusion(logits, targets, sample_weights, *form)  # a row is a true class
     labels = torch.nonzero(mass > 0)[:, 0]
     own = Columns(labels, means[labels] * mass[labels, None], mass[labels])
-    labels, sums, masses = own.over(group)
+    labels, sums, masses = own.over(car.process_group)
 
     updates = car.updates.clone()
     updates[labels if car.hold_absent else slice(None)] += 1
@@ -78,7 +77,7 @@ def dense_step(
     # d sigma / d (row of C~) = of_true weight take of_predicted; this rank's part of the mean is its part of the mass.
     factors = torch.zeros_like(weights)
     factors[labels] = weights[labels] * of_true[labels] * take * ~first / masses.to(weights.dtype)
-    factors = factors * mass.to(weights.dtype) * dist.get_world_size(group)
+    factors = factors * mass.to(weights.dtype) * dist.get_world_size(car.process_group)
     upstream = torch.outer(factors, of_predicted).to(means.dtype)
     upstream.fill_diagonal_(0)
     gradient = torch.ops.car_ext.confusion_backward(upstream, logits, targets, sample_weights, mass, *form)
