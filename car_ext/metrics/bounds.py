@@ -4,11 +4,13 @@ import contextlib
 
 import numpy as np
 
+from car_ext.metrics.confusions import Confusion, Confusions
+
 DENSE = 500  # classes up to which a full decomposition takes no noticeable time
 TOLERANCE = 1e-9  # relative error that a spectral norm may have
 
 
-def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, float | None]:
+def confusion_bounds(confusion: Confusion, weights: np.ndarray) -> dict[str, float | None]:
     """Spectral norms and weighted worst-class error of hard predictions.
 
     C is the confusion matrix with each column divided by the class's images and a zero diagonal, so that column j
@@ -26,7 +28,8 @@ def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, fl
         {"confusion_norm": sigma_1(C), "weighted_confusion_norm": sigma_1(C Lambda), "wce"}; None when the matrix
         holds no image.
     """
-    correct, images = np.diag(confusion), confusion.sum(axis=0)
+    confusion = Confusions.of(confusion)
+    correct, images = confusion.right, confusion.images
     if not images.any():
         return dict.fromkeys(("confusion_norm", "weighted_confusion_norm", "wce"))
     predicted, true, rates = error_rates(confusion)
@@ -42,19 +45,18 @@ def confusion_bounds(confusion: np.ndarray, weights: np.ndarray) -> dict[str, fl
     }
 
 
-def error_rates(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def error_rates(confusion: Confusion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The entries of C: (E,) predicted and true labels, and which fraction of the true class that confusion is.
 
     Args:
         confusion: (K, K) counts; row = predicted, column = true.
     """
-    predicted, true = np.nonzero(confusion)
-    wrong = predicted != true
-    predicted, true = predicted[wrong], true[wrong]
-    return predicted, true, confusion[predicted, true] / confusion.sum(axis=0)[true]
+    confusion = Confusions.of(confusion)
+    wrong = confusion.wrong
+    return wrong.predicted, wrong.true, wrong.counts / confusion.images[wrong.true]
 
 
-def singular_values(confusion: np.ndarray, weights: np.ndarray, most: int = 50) -> np.ndarray:
+def singular_values(confusion: Confusion, weights: np.ndarray, most: int = 50) -> np.ndarray:
     """The largest singular values of C Lambda, falling: the first is `confusion_bounds`' weighted_confusion_norm.
 
     The second and third say how far the confusions have one common direction, the one that a spectral norm presses on.

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from car_ext.errors import InputError, suggest
 from car_ext.metrics.class_report import ClassReport
-from car_ext.metrics.counts import ratio
+from car_ext.metrics.confusions import Confusion, Confusions
 from car_ext.text import listed, nfc
 from car_ext.values import convert
 
@@ -51,7 +51,7 @@ class ClassPrior:
             weights = _weights(source, _pairs(source), class_names)
         return cls(source, weights / weights.sum())
 
-    def scores(self, confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    def scores(self, confusion: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
         """Scores where the classes have these shares, but are recognised and confused as on the test images.
 
         With pi_k the share of class k, C the counts and n_k the class's test images, pi_k C_ik / n_k is the share of
@@ -74,12 +74,13 @@ class ClassPrior:
         Raises:
             InputError: no class with a share has a test image.
         """
-        images = confusion.sum(axis=0)
+        confusion = Confusions.of(confusion)
+        images = confusion.images
         shares = np.where(images > 0, self.shares, 0.0)
         if not shares.any():
             raise InputError(f"--test-prior {self.source}: none of its classes has a test image; give another.")
-        joint = np.nan_to_num(ratio(confusion, images)) * (shares / shares.sum())
-        report = ClassReport(np.diag(joint), joint.sum(axis=1), joint.sum(axis=0))
+        joint = replace(confusion, counts=confusion.counts * (shares / shares.sum() / np.maximum(images, 1))[confusion.true])
+        report = ClassReport(joint.right, joint.taken, joint.images)
         return {
             "prior_accuracy": float(report.right.sum()),
             "prior": {

@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from car_ext.errors import InputError
+from car_ext.metrics.confusions import Confusion, Confusions
 from car_ext.priors import PerClass, check_class_counts, shot_groups
 
 
 def confusion_counts(predictions: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts how often each class was predicted for each true class.
+    """Counts how often each class was predicted for each true class, as a matrix.
+
+    Of many classes `Confusions.count` holds only what occurs, and every function takes that as well.
 
     Args:
         predictions: (N,) whole numbers in 0 .. K-1.
@@ -23,39 +26,19 @@ def confusion_counts(predictions: np.ndarray, targets: np.ndarray, num_classes: 
         (K, K) int64; row = predicted, column = true. Batches add up.
 
     Raises:
-        InputError: different lengths, or a label outside 0 .. K-1.
+        InputError: different lengths, a label outside 0 .. K-1, or more classes than a matrix is written out for.
     """
-    predictions, targets = np.asarray(predictions), np.asarray(targets)
-    if predictions.shape != targets.shape or targets.ndim != 1:
-        raise InputError(
-            f"predictions have shape {predictions.shape} and targets {targets.shape}: give one of each for every image"
-        )
-    check_labels("predictions", predictions, num_classes)
-    check_labels("targets", targets, num_classes)
-    cells = predictions.astype(np.int64) * num_classes + targets.astype(np.int64)
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return Confusions.count(predictions, targets, num_classes).dense()
 
 
-def check_labels(kind: str, labels: np.ndarray, num_classes: int) -> None:
-    """Holds (N,) labels to 0 .. K-1.
-
-    Raises:
-        InputError: one lies outside; `kind` says in the message what the labels are.
-    """
-    if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
-        wrong = labels[(labels < 0) | (labels >= num_classes)][0]
-        raise InputError(
-            f"{kind} hold label {wrong}, outside 0 to {num_classes - 1}: use the class names the model was trained with"
-        )
-
-
-def class_accuracies(confusion: np.ndarray) -> np.ndarray:
+def class_accuracies(confusion: Confusion) -> np.ndarray:
     """Accuracy of each class: (K, K) counts to (K,) float64 fractions, NaN for a class without images."""
-    return ratio(np.diag(confusion), confusion.sum(axis=0))
+    confusion = Confusions.of(confusion)
+    return ratio(confusion.right, confusion.images)
 
 
-def worst_accuracy(confusion: np.ndarray) -> float | None:
-    """The lowest class accuracy of a (K, K) confusion matrix, as a fraction; None when it holds no image."""
+def worst_accuracy(confusion: Confusion) -> float | None:
+    """The lowest class accuracy of (K, K) counts, as a fraction; None when they hold no image."""
     return lowest(class_accuracies(confusion))
 
 
@@ -80,19 +63,19 @@ class Counts:
     """One model on one test set: what every score is a function of.
 
     Attributes:
-        confusion: (K, K) counts; row = predicted, column = true.
+        confusion: the counts.
         class_counts: (K,) int64 training images a class.
         train_worst_class_accuracy: on the training images without augmentation, if known.
     """
 
-    confusion: np.ndarray
+    confusion: Confusions
     class_counts: np.ndarray
     train_worst_class_accuracy: float | None = None
 
     @classmethod
     def of(
         cls,
-        confusion: np.ndarray,
+        confusion: Confusion,
         class_counts: PerClass,
         class_names: Sequence[str] | None = None,
         train_worst_class_accuracy: float | None = None,
@@ -103,6 +86,7 @@ class Counts:
             InputError: bad class_counts, or numbers of classes that disagree.
         """
         counts = check_class_counts(class_counts, class_names)
+        confusion = Confusions.of(confusion)
         if confusion.shape != (counts.size, counts.size):
             raise InputError(
                 f"confusion has shape {confusion.shape} for {counts.size} classes: count with the same class names"
@@ -112,17 +96,17 @@ class Counts:
     @cached_property
     def right(self) -> np.ndarray:
         """(K,) recognised test images of each class."""
-        return np.diag(self.confusion)
+        return self.confusion.right
 
     @cached_property
     def predicted(self) -> np.ndarray:
         """(K,) test images that are taken for each class."""
-        return self.confusion.sum(axis=1)
+        return self.confusion.taken
 
     @cached_property
     def images(self) -> np.ndarray:
         """(K,) test images of each class."""
-        return self.confusion.sum(axis=0)
+        return self.confusion.images
 
     @cached_property
     def accuracies(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from car_ext.errors import InputError
+from car_ext.metrics.confusions import Confusion, Confusions
 
 LEVEL = 0.95
 SELECTION_BIAS = (
@@ -50,7 +51,7 @@ def wilson_interval(
 
 
 def worst_class_interval(
-    confusion: np.ndarray, level: float = LEVEL, draws: int = 2000, seed: int = 0
+    confusion: Confusion, level: float = LEVEL, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
     """Equal-tailed interval of the lowest true accuracy of the classes, a posterior under Jeffreys' prior.
 
@@ -79,11 +80,12 @@ def worst_class_interval(
     if draws < 1:
         raise InputError(f"draws is {draws}: draw at least 1, better 1000")
     random = np.random.default_rng(seed)
-    images = confusion.sum(axis=0)
+    confusion = Confusions.of(confusion)
+    images = confusion.images
     if not images.any():
         return None
     tested = images > 0
-    correct, images = np.diag(confusion)[tested], images[tested]
+    correct, images = confusion.right[tested], images[tested]
     worst = np.ones(draws)
     for right, total in zip(correct, images, strict=True):
         np.minimum(worst, random.beta(right + 0.5, total - right + 0.5, draws), out=worst)
@@ -91,7 +93,7 @@ def worst_class_interval(
     return float(low) if correct.all() else 0.0, float(high) if (correct < images).any() else 1.0
 
 
-def accuracy_intervals(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def accuracy_intervals(confusion: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
     """95 % intervals of the accuracies of one split as [low, high], ready for JSON: None where undefined.
 
     Args:
@@ -102,7 +104,8 @@ def accuracy_intervals(confusion: np.ndarray, class_names: Sequence[str]) -> dic
         {"level", "overall_accuracy": Wilson's, "per_class_accuracy": class name to Wilson's, "worst_class_accuracy":
         `worst_class_interval`, "note": on the bias of the last}.
     """
-    correct, images = np.diag(confusion), confusion.sum(axis=0)
+    confusion = Confusions.of(confusion)
+    correct, images = confusion.right, confusion.images
     overall = wilson_interval(correct.sum(), images.sum())
     per_class = zip(*wilson_interval(correct, images), strict=True)
     return {

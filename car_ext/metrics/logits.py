@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from car_ext.errors import InputError
-from car_ext.metrics.counts import by_name, check_labels
+from car_ext.metrics.confusions import check_labels
+from car_ext.metrics.counts import by_name
 
 
 class ScoreStatistics:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from car_ext.metrics.confusions import Confusion, Confusions
 from car_ext.metrics.intervals import wilson_interval
 
 PAIRS, IMAGES_PER_PAIR, MOST_CONFIDENT = 12, 4, 12  # of which images are kept
@@ -34,7 +35,7 @@ class Mistakes:
         self._batches.append(mistakes)
         self._seen += targets.size
 
-    def worth_showing(self, confusion: np.ndarray) -> np.ndarray:
+    def worth_showing(self, confusion: Confusion) -> np.ndarray:
         """The most confident mistakes of each most confused pair, and of all; (M,) of EXAMPLE, most confident first."""
         mistakes = np.concatenate(self._batches)
         mistakes = mistakes[np.lexsort((mistakes["image"], -mistakes["confidence"]))]
@@ -46,7 +47,7 @@ class Mistakes:
         return mistakes[chosen]
 
 
-def confused_pairs(confusion: np.ndarray, top: int) -> np.ndarray:
+def confused_pairs(confusion: Confusion, top: int) -> np.ndarray:
     """The pairs of classes that are confused most.
 
     By the lower end of the 95 % Wilson interval of the fraction of the true class's images that is taken for the other
@@ -59,8 +60,7 @@ def confused_pairs(confusion: np.ndarray, top: int) -> np.ndarray:
     Returns:
         (P, 2) int64, predicted and true label, most confused first.
     """
-    predicted, true = np.nonzero(confusion)
-    wrong = predicted != true
-    pairs = np.stack([predicted[wrong], true[wrong]], axis=1)
-    low, _ = wilson_interval(confusion[pairs[:, 0], pairs[:, 1]], confusion.sum(axis=0)[pairs[:, 1]])
-    return pairs[np.argsort(-low, kind="stable")[:top]]
+    confusion = Confusions.of(confusion)
+    wrong = confusion.wrong
+    low, _ = wilson_interval(wrong.counts, confusion.images[wrong.true])
+    return np.stack([wrong.predicted, wrong.true], axis=1)[np.argsort(-low, kind="stable")[:top]]

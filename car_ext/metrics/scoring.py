@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from car_ext.metrics.confusions import Confusion, Confusions, Counter
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import accuracy_intervals
 from car_ext.metrics.logits import ScoreStatistics
@@ -26,7 +27,6 @@ class Scoring:
         scoring.summary(class_counts, class_names)
 
     Attributes:
-        confusion: (K, K) int64 counts; row = predicted, column = true.
         statistics: of the logits.
         mistakes: the wrong predictions.
 
@@ -36,10 +36,15 @@ class Scoring:
     """
 
     def __init__(self, num_classes: int, keep_logits: bool = False) -> None:
-        self.confusion = np.zeros((num_classes, num_classes), np.int64)
+        self._counter = Counter(num_classes)
         self.statistics, self.mistakes = ScoreStatistics(num_classes), Mistakes()
         self._predictions: list[Predictions] = []
         self._keep_logits = keep_logits
+
+    @property
+    def confusion(self) -> Confusions:
+        """What was predicted for what, so far."""
+        return self._counter.confusions
 
     @property
     def predictions(self) -> Predictions:
@@ -60,15 +65,14 @@ class Scoring:
         self.statistics.update(logits, targets)
         self.mistakes.update(logits, targets)
         self._predictions.append(Predictions.of(logits, targets, self._keep_logits))
-        # In place: a matrix a batch would be 0.5 GB of 8142 classes. The statistics have checked the labels.
-        np.add.at(self.confusion, (logits.argmax(axis=1), targets), 1)
+        self._counter.update(self._predictions[-1].predicted, targets)
 
     def summary(
         self,
         class_counts: PerClass,
         class_names: Sequence[str],
         train_worst_class_accuracy: float | None = None,
-        train_confusion: np.ndarray | None = None,
+        train_confusion: Confusion | None = None,
     ) -> dict[str, Any]:
         """Every score, ready for JSON.
 

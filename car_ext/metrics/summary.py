@@ -6,6 +6,7 @@ import numpy as np
 
 from car_ext.metrics.bounds import confusion_bounds
 from car_ext.metrics.class_report import ClassReport
+from car_ext.metrics.confusions import Confusion
 from car_ext.metrics.counts import Counts, by_name, lowest, number, ratio, worst_first
 from car_ext.metrics.vocabulary import scores
 from car_ext.priors import PerClass, spectral_weights
@@ -13,11 +14,11 @@ from car_ext.priors import PerClass, spectral_weights
 R0 = 0.2  # of the weights in the confusion norm and in wce
 
 
-def group_accuracies(confusion: np.ndarray, class_counts: PerClass) -> dict[str, float | None]:
+def group_accuracies(confusion: Confusion, class_counts: PerClass) -> dict[str, float | None]:
     """The few scores worth a line an epoch, with the keys and values that `summarize` gives them.
 
     Args:
-        confusion: (K, K) counts; row = predicted, column = true.
+        confusion: (K, K) counts; row = predicted, column = true; or `Confusions`, as in every function here.
         class_counts: (K,) training images a class.
 
     Returns:
@@ -31,11 +32,11 @@ def group_accuracies(confusion: np.ndarray, class_counts: PerClass) -> dict[str,
 
 
 def summarize(
-    confusion: np.ndarray,
+    confusion: Confusion,
     class_counts: PerClass,
     class_names: Sequence[str],
     train_worst_class_accuracy: float | None = None,
-    train_confusion: np.ndarray | None = None,
+    train_confusion: Confusion | None = None,
 ) -> dict:
     """Every score of one evaluation, ready for JSON: fractions as floats, None where undefined.
 
@@ -80,7 +81,7 @@ def summarize(
             None if label is None else number(ratio(counts.accuracies[label], train_accuracies[label]))
         ),
         "train_worst_class_accuracy": train_worst_class_accuracy,
-        **confusion_bounds(confusion, spectral_weights(counts.class_counts, R0)),
+        **confusion_bounds(counts.confusion, spectral_weights(counts.class_counts, R0)),
         "lambda_r0": R0,
         "per_class_accuracy": by_name(counts.accuracies, class_names),
         "per_class": ClassReport.of(counts).by_name(class_names),
@@ -90,7 +91,7 @@ def summarize(
 
 
 def worst_confusions(
-    confusion: np.ndarray,
+    confusion: Confusion,
     class_names: Sequence[str],
     class_counts: PerClass,
     worst: int = 5,
@@ -115,8 +116,9 @@ def worst_confusions(
     counts, shown = Counts.of(confusion, class_counts, class_names), []
     report = ClassReport.of(counts)
     for true in worst_first(counts.accuracies, counts.class_counts, class_names)[:worst]:
-        column = confusion[:, true] / counts.images[true]
-        taken_for = [i for i in np.argsort(-column, kind="stable") if i != true and column[i] > 0][:top]
+        labels, fractions = counts.confusion.wrong.column(true)
+        fractions = fractions / counts.images[true]
+        most = np.argsort(-fractions, kind="stable")[:top]
         shown.append(
             {
                 "class": class_names[true],
@@ -126,7 +128,9 @@ def worst_confusions(
                 "accuracy": float(counts.accuracies[true]),
                 "precision": number(report.precision[true]),
                 "f1": number(report.f1[true]),
-                "confused_with": [{"class": class_names[i], "fraction": float(column[i])} for i in taken_for],
+                "confused_with": [
+                    {"class": class_names[labels[i]], "fraction": float(fractions[i])} for i in most
+                ],
             }
         )
     return shown

@@ -11,6 +11,8 @@ from car_ext.report.plot import BOUNDS, INK, LOOKS, NAMED, Axis, Border, Cells, 
 from car_ext.report.runs import Run
 
 RIGHT, WRONG = "#0079bf", "#d55e00"  # cells of a confusion matrix
+SEPARATE = 2000  # classes up to which each has a point of its own
+SPOTS = 120, 100  # across and up, of a figure where those of more classes fall together
 WRITTEN = 15  # classes up to which a cell has room for its number
 SHOTS = (19.5, 100.5)  # between few, medium and many training images
 
@@ -74,16 +76,15 @@ def confusion_matrix(run: Run, order: np.ndarray) -> Plot:
 
     Args:
         run: has findings.
-        order: (K,) labels, as `order.clustered` gives them.
+        order: labels of the classes to show, as `order.clustered` gives them.
     """
-    confusion, places, classes = run.found.confusion, np.argsort(order), len(order)
-    predicted, true = np.nonzero(confusion)
+    confusion, classes = run.found.confusion.among(order), len(order)
     names = [run.class_names[label] for label in order]
     cells = Cells(
-        places[true],
-        places[predicted],
-        confusion[predicted, true],
-        confusion.sum(axis=0)[order],
+        confusion.true,
+        confusion.predicted,
+        confusion.counts,
+        run.found.confusion.images[order],
         names,
         (RIGHT, WRONG),
         classes <= WRITTEN,
@@ -169,7 +170,7 @@ def _named(run: Run, runs: Sequence[Run]) -> str | None:
 
 
 def _classes(run: Run, shift: float) -> dict[str, Any]:
-    """The classes with test images."""
+    """The classes with test images; of more than `SEPARATE` those that fall together are one point."""
     tested = ~np.isnan(run.accuracies)
     values = {
         "x": run.class_counts[tested] * shift,
@@ -180,7 +181,18 @@ def _classes(run: Run, shift: float) -> dict[str, Any]:
     if run.intervals and run.test_counts is not None:
         values["low"], values["high"] = (100 * bound[tested] for bound in run.intervals)
         values["images"] = run.test_counts[tested]
-    return values
+    return values if tested.sum() <= SEPARATE else _together(values)
+
+
+def _together(values: dict[str, Any]) -> dict[str, Any]:
+    """The first of the classes in each spot of a grid as fine as pixels, with how many are there besides."""
+    span = np.ptp(np.log(values["x"])) or 1
+    across = np.round((np.log(values["x"]) - np.log(values["x"].min())) / span * SPOTS[0]).astype(np.int64)
+    up = np.round(values["y"] / 100 * SPOTS[1]).astype(np.int64)
+    _, first, classes = np.unique(across * (SPOTS[1] + 1) + up, return_index=True, return_counts=True)
+    kept = {key: column[first] for key, column in values.items()}
+    more = (f" and {count - 1:,} more" if count > 1 else "" for count in classes)
+    return kept | {"name": np.array([f"{name}{rest}" for name, rest in zip(kept["name"], more, strict=True)], object)}
 
 
 def _labels(runs: Sequence[Run]) -> Series:

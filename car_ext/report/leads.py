@@ -62,7 +62,7 @@ def _worst_class(run: Run, first: Run) -> Number:
         return Number("worst class", percent(value), "")
     of, bounds = f"class {run.worst_name}, {run.class_counts[label]:,} training images", ""
     if run.intervals is not None and run.test_counts is not None:
-        right = run.found.confusion[label, label]
+        right = run.found.confusion.right[label]
         low, high = run.intervals
         # That of the lowest accuracy, as the terminal has it; older runs have only the one of the class.
         noted = (run.summary.get("intervals") or {}).get("worst_class_accuracy") or (low[label], high[label])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from car_ext.metrics.confusions import Confusions
 from car_ext.metrics.mistakes import MOST_CONFIDENT
 from car_ext.report import figures
 from car_ext.report.advice import advice
@@ -86,7 +87,12 @@ def _accuracies(runs: Sequence[Run]) -> Figure:
         "Accuracy of every class against its training images",
         f"Points, one a class, training images across and test accuracy up. {said}.",
         figures.accuracy_by_count(runs),
-        "A point is a class; point at it for its name."
+        (
+            "A point is a class; point at it for its name."
+            if max(len(run.worst_first) for run in runs) <= figures.SEPARATE
+            else "A point is a class, or several that fall together; point at it for the name of the first and how many "
+            "there are."
+        )
         + (" Bars are 95 % Wilson intervals." if few and any(run.intervals for run in runs) else "")
         + " Dotted lines part few, medium and many training images (20 and 100).",
         [classes.table(runs)],
@@ -129,21 +135,31 @@ def _matrices(found: Sequence[Run]) -> list[Figure]:
 
 def _matrix(run: Run, order: np.ndarray) -> Figure:
     confusion = run.found.confusion
-    right = int(np.trace(confusion))
-    wrong = int(confusion.sum()) - right
+    right = int(confusion.right.sum())
+    wrong = int(confusion.counts.sum()) - right
     first = confusions.pairs(run, [run])[:3]
     said = "; ".join(f"{pair.true} taken for {pair.predicted}, {pair.share}" for pair in first)
     return Figure(
         run.name,
-        f"Confusion matrix of {len(order)} classes: {right} images right, {wrong} wrong. {said}.",
+        f"Confusion matrix of {len(confusion)} classes: {right} images right, {wrong} wrong. {said}.",
         figures.confusion_matrix(run, order),
         "Rows are true classes, columns what they are taken for; a button turns that. Blue is right, orange is wrong; "
         "the stronger, the larger the part of the true class."
         + (" Numbers are per cent of the true class." if len(order) <= figures.WRITTEN else "")
-        + " Classes that are confused with one another stand together (hierarchical clustering).",
+        + " Classes that are confused with one another stand together (hierarchical clustering)."
+        + (_left_out(confusion, order) if len(order) < len(confusion) else ""),
         [confusions.table(run)],
         zooms=True,
         square=True,
+    )
+
+
+def _left_out(confusion: Confusions, order: np.ndarray) -> str:
+    """Of the mistakes, where a matrix has not the pixels for all classes."""
+    wrong, shown = (int(part.wrong.counts.sum()) for part in (confusion, confusion.among(order)))
+    return (
+        f" Of {len(confusion):,} classes the {len(order):,} between which images are confused most are shown, and with "
+        f"them {shown:,} of the {wrong:,} mistakes."
     )
 
 

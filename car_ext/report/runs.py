@@ -116,7 +116,7 @@ class Run:
         """The fraction of the test images that are right, if known."""
         known = self.summary.get("overall_accuracy")
         if known is None and self.test_counts is not None and self.test_counts.any():
-            known = float(np.trace(self.found.confusion) / self.test_counts.sum())
+            known = float(self.found.confusion.right.sum() / self.test_counts.sum())
         return known
 
     @property
@@ -142,7 +142,7 @@ class Run:
     @cached_property
     def test_counts(self) -> np.ndarray | None:
         """Test images a class, (K,) int64, if known."""
-        return None if self.findings is None else self.findings.confusion.sum(axis=0)
+        return None if self.findings is None else self.findings.confusion.images
 
     @cached_property
     def class_report(self) -> ClassReport | None:
@@ -150,12 +150,12 @@ class Run:
         if self.findings is None:
             return None
         confusion = self.findings.confusion
-        return ClassReport(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+        return ClassReport(confusion.right, confusion.taken, confusion.images)
 
     @cached_property
     def intervals(self) -> tuple[np.ndarray, np.ndarray] | None:
         """95 % Wilson interval of every class's accuracy, if known."""
-        return None if self.test_counts is None else wilson_interval(np.diag(self.found.confusion), self.test_counts)
+        return None if self.test_counts is None else wilson_interval(self.found.confusion.right, self.test_counts)
 
     @cached_property
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:

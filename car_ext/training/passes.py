@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from car_ext.machine.device import Machine
-from car_ext.metrics.counts import confusion_counts
+from car_ext.metrics.confusions import Confusions
 from car_ext.models.classifier import Classifier
 from car_ext.training.loader import Batch
 
@@ -40,7 +40,7 @@ def logits_of(network: nn.Module, batches: Iterable[Batch], machine: Machine, fl
         yield logits, targets
 
 
-def count_confusions(passed: Passed, classes: int) -> np.ndarray:
-    """Counts int64 (K, K), row = predicted, of what `logits_of` gives; the device is waited for once, at the end."""
+def count_confusions(passed: Passed, classes: int) -> Confusions:
+    """Of what `logits_of` gives; the device is waited for once, at the end."""
     predictions, targets = zip(*((logits.argmax(dim=1), labels) for logits, labels in passed), strict=True)
-    return confusion_counts(torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), classes)
+    return Confusions.count(torch.cat(predictions).cpu().numpy(), torch.cat(targets).numpy(), classes)

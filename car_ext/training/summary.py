@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from car_ext.methods.regularizers.full_confusion import FullConfusion
-from car_ext.metrics.counts import confusion_counts
+from car_ext.metrics.confusions import Confusions, Counter
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.training.job import Job
@@ -63,14 +63,15 @@ def summarize(job: Job, report: Progress, kept_epoch: int) -> tuple[dict[str, An
     return summary, findings, PredictionsFile(names, predictions)
 
 
-def _of_training(job: Job, report: Progress) -> tuple[np.ndarray, dict[str, float | None] | None]:
-    """Counts (K, K) on the training images, and how far CAR's moving average is from all of them."""
+def _of_training(job: Job, report: Progress) -> tuple[Confusions, dict[str, Any] | None]:
+    """Counts on the training images, and how far CAR's moving average is from all of them."""
     car, classes = job.learner.objective.car, job.data.num_classes
-    full = None if car is None else FullConfusion(car)
-    confusion = np.zeros((classes, classes), np.int64)
+    unavailable = None if car is None else FullConfusion.unavailable(classes)
+    full = None if car is None or unavailable else FullConfusion(car)
+    counter = Counter(classes)
     for logits, targets in job.logits("train", report):
         logits = logits.float().cpu()
-        confusion += confusion_counts(logits.argmax(dim=1).numpy(), targets.numpy(), classes)
+        counter.update(logits.argmax(dim=1).numpy(), targets.numpy())
         if full:
             full.update(logits, targets)
-    return confusion, None if full is None else full.gap()
+    return counter.confusions, unavailable if full is None else full.gap()

@@ -106,7 +106,8 @@ def test_the_worst_comes_first(capsys):
     confusion[19] += np.array([*20 - right[:19], 0])
     names = [f"class {number}" for number in range(20)]
     scoring = Scoring(20)
-    scoring.confusion += confusion
+    predicted, true = (np.repeat(labels.ravel(), confusion.ravel()) for labels in np.indices((20, 20)))
+    scoring.update(np.eye(20)[predicted], true)
     summary = scoring.summary(range(20, 0, -1), names)
     other = summary | {"classes_at_zero": 5, "worst_class": "class 3", "worst_class_images": 12}
     cli.print_summary({"one": summary, "two seeds": [summary, other]})

@@ -204,7 +204,7 @@ def test_a_run_on_lists_is_scored_on_the_test_list(lists, root):
 
     options = DataOptions(data_root=root)
     scores, findings, _ = evaluate(folder / "run", str(folder / "test.txt"), options=options, progress=False)
-    assert (scores["images"], scores["data"], findings.confusion.sum()) == (2, "test", 2)
+    assert (scores["images"], scores["data"], findings.confusion.counts.sum()) == (2, "test", 2)
     both = DataOptions(data_root=root, test_list=Path(folder / "test.txt"))
     again, *_ = evaluate(folder / "run", str(folder / "mine.txt"), options=both, progress=False)
     assert scores["overall_accuracy"] == again["overall_accuracy"] == summary["overall_accuracy"]

@@ -53,7 +53,7 @@ def test_every_runtime_gives_the_metrics_of_training(run, scored):
         assert {"overall_accuracy", "worst_class", "worst_class_ratio", "many", "few", "per_class_accuracy"} <= shared
         for key in shared:
             assert summary[key] == training[key], key
-        assert findings.confusion.sum() == summary["images"] == 700
+        assert findings.confusion.counts.sum() == summary["images"] == 700
         for key, value in training["scores"].items():  # of logits, which the runtimes round differently
             assert summary["scores"][key] == pytest.approx(value, rel=1e-4), key
     providers = [summary["provider"].split()[0] for summary, *_ in scored]
@@ -67,7 +67,7 @@ def test_every_runtime_finds_what_training_found(run, scored):
     trained = RunFolder(run[0]).read_findings()
     assert len(trained.examples)
     for _, findings, _ in scored:
-        assert (findings.confusion == trained.confusion).all()
+        assert np.array_equal(findings.confusion, trained.confusion)
         for key in ("image", "true", "predicted"):
             assert findings.examples[key].tolist() == trained.examples[key].tolist()
         assert (findings.thumbnails == trained.thumbnails).all()
@@ -85,7 +85,7 @@ def test_differences_are_to_the_first(scored):
 
 def test_intervals_and_speeds(scored):
     for summary, findings, _ in scored:
-        bounds, confusion = summary["intervals"], findings.confusion
+        bounds, confusion = summary["intervals"], findings.confusion.dense()
         low, high = wilson_interval(np.diag(confusion), confusion.sum(axis=0))
         assert bounds["per_class_accuracy"]["3"] == [low[3], high[3]]
         assert bounds["overall_accuracy"] == [*wilson_interval(np.trace(confusion), confusion.sum())]
@@ -110,7 +110,7 @@ def test_counting_beside_the_model_counts_the_same():
     assert scoring.statistics.summary() == together.summary()
     assert scoring.mistakes.worth_showing(confusion).tolist() == wrong.worth_showing(confusion).tolist() != []
     everything, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    assert (confusion == confusion_counts(everything.argmax(axis=1), labels, 4)).all()
+    assert np.array_equal(confusion, confusion_counts(everything.argmax(axis=1), labels, 4))
     assert told == [images for images, _ in calls] == [5, 5, 3]
     for wrong in (0, 2):  # the last one's error must not be lost
         broken = [

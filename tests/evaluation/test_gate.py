@@ -158,7 +158,7 @@ def test_a_class_that_the_model_does_not_know_is_no_check(gate):
 def test_a_score_of_more_than_accuracies_is_not_tested(monkeypatch):
     monkeypatch.setattr("car_ext.metrics.vocabulary._scores", [*scores()])
     key = "zero_share"
-    register(Score(key, "of no class", lambda counts: float((counts.confusion > 0).mean()), gate="zeros"))
+    register(Score(key, "of no class", lambda counts: float(counts.confusion.counts.size), gate="zeros"))
     first, later = outcome(90, 90, 90), outcome(90, 90, 50)
     for of, value in ((first, 0.5), (later, 0.25)):
         of.summary[key] = value

@@ -94,7 +94,7 @@ def test_the_file_holds_everything_without_pickles(found, tmp_path):
     held.save(tmp_path / "findings.npz")
     assert (tmp_path / "findings.npz").read_bytes() == first
     read = Findings.load(tmp_path / "findings.npz")
-    assert (read.confusion == held.confusion).all()
+    assert np.array_equal(read.confusion, held.confusion)
     assert read.examples.dtype == EXAMPLE
     assert (read.examples == held.examples).all()
     assert (read.thumbnails == held.thumbnails).all()

@@ -1,11 +1,16 @@
 """The matrix that CAR's moving average stands for, over a whole data set."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from car_ext.methods.regularizers.car import CAR
 from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
 from car_ext.ops.reference import surrogate
+
+
+LARGEST = 10_000  # classes: the matrix, the average and their difference are 0.4 GB each
 
 
 class FullConfusion:
@@ -17,7 +22,8 @@ class FullConfusion:
         full.gap()
 
     C[i, j] is the mean over all samples of class j of the same v_i (arXiv 2603.16732, Eq. 7); a class without a sample
-    has a zero column. Memory is one (K, K) matrix.
+    has a zero column. Memory is one (K, K) matrix: a spectral norm without it would need a pass over all images for each
+    of its iterations. So of more than `LARGEST` classes there is none, and `unavailable` says so.
     """
 
     def __init__(self, car: CAR) -> None:
@@ -25,6 +31,17 @@ class FullConfusion:
         classes = len(car.class_weights)
         self._sums = torch.zeros(classes, classes, dtype=torch.float32)  # row = true class
         self._samples = torch.zeros(len(self._sums), dtype=torch.int64)
+
+    @staticmethod
+    def unavailable(classes: int) -> dict[str, Any] | None:
+        """What stands in the place of `gap` where there are too many classes; None where there are not."""
+        if classes <= LARGEST:
+            return None
+        reason = (
+            f"not computed: the matrix over all training images is of {classes:,} x {classes:,} numbers, and is made up "
+            f"to {LARGEST:,} classes"
+        )
+        return {"sigma": None, "full_sigma": None, "distance": None, "note": reason}
 
     @torch.no_grad()
     def update(self, logits: Tensor, targets: Tensor) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from car_ext.report.cells import LONGEST, Cell, Table, cut, difference, interval, number, percent
+from car_ext.report.cells import LONGEST, Cell, Table, difference, interval, number, percent
 from car_ext.report.groups import Groups
 from car_ext.report.runs import Run
 
@@ -13,14 +13,19 @@ Column = tuple[str, Callable[[int], str | Cell]]  # heading, and what stands the
 
 
 def table(runs: Sequence[Run]) -> Table:
-    """Every class, rarest last."""
+    """Every class, rarest last; where there is no room for all, the worst ones."""
     first = runs[0]
     columns = [*_images(runs), *_accuracies(runs), *(column for run in runs for column in _precision(run, runs))]
-    rows = [
-        [first.class_names[label], *(cell(label) for _, cell in columns)]
-        for label in np.argsort(-first.class_counts, kind="stable")[:LONGEST].tolist()
-    ]
-    caption = "Every class, most training images first" + cut(first.accuracies.size)
+    labels = np.argsort(-first.class_counts, kind="stable")
+    caption = "Every class, most training images first"
+    if labels.size > LONGEST:
+        worst = first.worst_first[:LONGEST]
+        labels = labels[np.isin(labels, worst)]
+        caption = (
+            f"The {len(worst):,} of {first.accuracies.size:,} classes with the lowest accuracy"
+            f"{f' of {first.name}' if len(runs) > 1 else ''}, most training images first; summary.json has all"
+        )
+    rows = [[first.class_names[label], *(cell(label) for _, cell in columns)] for label in labels.tolist()]
     return Table(caption, ["class", *(heading for heading, _ in columns)], rows, terms="columns")
 
 

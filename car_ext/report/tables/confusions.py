@@ -20,7 +20,7 @@ def table(run: Run) -> Table:
         return Table(
             f"{run.name}: test images by true class (rows) and predicted class (columns)",
             ["true \\ predicted", *names],
-            [[name, *map(str, row)] for name, row in zip(names, confusion.T, strict=True)],
+            [[name, *map(str, row)] for name, row in zip(names, confusion.dense().T, strict=True)],
         )
     rows = [
         [names[true], names[predicted], str(confusion[predicted, true]), percent(_share(run, predicted, true))]
@@ -45,7 +45,7 @@ def pairs(run: Run, runs: Sequence[Run]) -> list[Pair]:
     found = []
     for predicted, true in confused_pairs(confusion, PAIRS):
         of_pair = (examples["predicted"] == predicted) & (examples["true"] == true)
-        count, images = confusion[predicted, true], confusion[:, true].sum()
+        count, images = confusion[predicted, true], confusion.images[true]
         found.append(
             Pair(
                 run.class_names[true],
@@ -67,5 +67,5 @@ def spectrum(runs: Sequence[Run]) -> Table:
 
 
 def _share(run: Run, predicted: int, true: int) -> float:
-    images = run.found.confusion[:, true].sum()
+    images = run.found.confusion.images[true]
     return run.found.confusion[predicted, true] / images if images else np.nan

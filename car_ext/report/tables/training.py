@@ -21,15 +21,13 @@ def epochs(run: Run) -> Table:
 
 def averages(runs: Sequence[Run]) -> Table | None:
     """How far CAR's moving average is from the whole training set; None where no run has one."""
-    rows = [
-        [run.name, *(number(held[key]) for key in ("sigma", "full_sigma", "distance"))]
-        for run in runs
-        if (held := run.summary.get("moving_average"))
-    ]
-    if not rows:
+    known = [(run, held) for run in runs if (held := run.summary.get("moving_average"))]
+    if not known:
         return None
+    rows = [[run.name, *(number(held[key]) for key in ("sigma", "full_sigma", "distance"))] for run, held in known]
+    notes = dict.fromkeys(held["note"] for _, held in known if held.get("note"))
     return Table(
-        "The moving average that CAR presses on, against the same matrix over all training images",
+        "; ".join(["The moving average that CAR presses on, against the same matrix over all training images", *notes]),
         ["run", "sigma of the moving average", "sigma over all training images", "relative distance"],
         rows,
     )
