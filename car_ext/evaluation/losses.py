@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from car_ext.errors import InputError
-from car_ext.evaluation.outcome import Outcome, compared
+from car_ext.evaluation.outcome import Outcome, compared, places
 from car_ext.evaluation.rules import EVERY_CLASS, ONE_CLASS, class_of, gate_keys
 from car_ext.evaluation.significance import Paired, Side, holm, p_of_fall
 from car_ext.evaluation.verdict import ROUNDING, Check, most, quoted
@@ -98,7 +98,7 @@ class Losses:
             ) from error
 
     def _side(self, outcome: Outcome) -> Side:
-        return Side(np.array([self._names.index(name) for name in outcome.class_names]), outcome.class_counts)
+        return Side(places(outcome.class_names, self._names), outcome.class_counts)
 
     def _broken(
         self, name: str, what: str, fall: float, allowed: float, p_value: float | None, falls: Mapping[str, float]

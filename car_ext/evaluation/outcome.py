@@ -1,6 +1,6 @@
 """What one model got right, image by image where that is known, for another to be compared with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +65,18 @@ def compared(first: Outcome, later: Outcome) -> tuple[list[str], Paired | Unpair
         counts = ((outcome.right, outcome.images) for outcome in (first, later))
         return names, Unpaired(*(np.array([of.get(name, 0) for name in names]) for pair in counts for of in pair))
     before, after = first.correct[order], later.correct
-    labels = np.array([names.index(name) for name in later.class_names])[later.targets]
+    labels = places(later.class_names, names)[later.targets]
     both, lost, won, images = (
         np.bincount(labels, chosen, len(names)).astype(np.int64)
         for chosen in (before & after, before & ~after, after & ~before, None)
     )
     return names, Paired(both, lost, won, images)
+
+
+def places(names: Sequence[str], among: Sequence[str]) -> np.ndarray:
+    """Where each of some names stands among others that hold it, (len(names),) int64."""
+    known = {name: place for place, name in enumerate(among)}
+    return np.array([known[name] for name in names], np.int64)
 
 
 def _order(first: Outcome, later: Outcome) -> np.ndarray | None:

@@ -37,9 +37,9 @@ class Calibration:
         order = np.random.default_rng(derive("calibration", self.seed)).permutation(len(targets))
         if self.draw == "class-balanced":
             # The n-th image of every class before the n + 1st of any.
-            turns = np.empty(len(order), np.int64)
-            for label in np.unique(targets):
-                own = np.flatnonzero(targets[order] == label)
-                turns[own] = np.arange(len(own))
+            labels, turns = targets[order], np.empty(len(order), np.int64)
+            by_class = np.argsort(labels, kind="stable")
+            _, first, size = np.unique(labels[by_class], return_index=True, return_counts=True)
+            turns[by_class] = np.arange(len(order)) - np.repeat(first, size)
             order = order[np.argsort(turns, kind="stable")]
         return order[: self.images]

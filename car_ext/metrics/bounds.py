@@ -7,6 +7,7 @@ import numpy as np
 from car_ext.metrics.confusions import Confusion, Confusions
 
 DENSE = 500  # classes up to which a full decomposition takes no noticeable time
+LONG = 10_000  # rows or columns from which a matrix is not written out
 TOLERANCE = 1e-9  # relative error that a spectral norm may have
 
 
@@ -127,6 +128,16 @@ def _largest(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, most: in
 
 
 def _all(row: np.ndarray, column: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Every singular value, falling; of a long and thin matrix M by the eigenvalues of the small one of M M^T, M^T M.
+
+    That leaves half the digits to values far below the first, of which all digits are right.
+    """
+    if max(shape) > LONG:
+        from scipy.sparse import csr_array
+
+        matrix = csr_array((values, (row, column)), shape=shape)
+        small = matrix @ matrix.T if shape[0] < shape[1] else matrix.T @ matrix
+        return np.sqrt(np.maximum(np.linalg.eigvalsh(small.toarray())[::-1], 0))
     matrix = np.zeros(shape)
     matrix[row, column] = values
     return np.linalg.svd(matrix, compute_uv=False)
@@ -165,6 +176,10 @@ def _largest_of_sparse(
         try:
             _, first, vector = svds(rest, k=1, v0=without_found(start), return_singular_vectors="vh")
         except ArpackError:  # nothing is left, or it does not converge
+            if found.size and np.linalg.norm(rest @ start) <= TOLERANCE * found.max() * np.linalg.norm(start):
+                break
+            if min(shape) > LONG:  # 0.8 GB at the least
+                raise
             return _all(row, column, values, shape)[:most]
         if found.size >= most and first[0] <= np.sort(found)[-most] * (1 + TOLERANCE):
             break

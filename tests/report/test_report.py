@@ -210,7 +210,7 @@ def test_the_interval_of_a_mean_is_wilsons_where_classes_have_equally_many_image
     # 1 / n is the mean of 1 / n_c over G classes, divided by G.
     both = np.arange(4) < 2
     images = 4 / (1 / 900 + 1 / 100)
-    mean = (correct[0] / 900 + correct[1] / 100) / 2
+    mean = (correct[0] / 100 + correct[1] / 100) / 2
     again = Run("a", run.summary, reweighed(run.findings, 0, 9))
     assert again.mean_interval(both) == pytest.approx(wilson_interval(mean * images, images))
     assert Run("a", run.summary).mean_interval(both) is None
