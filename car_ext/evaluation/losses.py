@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from car_ext.errors import InputError
 from car_ext.evaluation.outcome import Outcome, compared, places
 from car_ext.evaluation.rules import EVERY_CLASS, ONE_CLASS, class_of, gate_keys

@@ -11,9 +11,11 @@ from car_ext.datasets.notes import tell
 from car_ext.datasets.reading import read_ahead
 from car_ext.errors import InputError
 from car_ext.export.own_data import own_data
+from car_ext.machine.memory import available_bytes
 from car_ext.runtimes.finished_run import FinishedRun
 
 BATCH_SIZE = 64
+BYTES_A_LOGIT = 28  # as float32, and what a fit makes of it: three times float64
 
 
 def held_out(run: FinishedRun, source: str | None, data: str | None, data_root: str | None) -> datasets.Split:
@@ -61,7 +63,17 @@ def held_out(run: FinishedRun, source: str | None, data: str | None, data_root: 
 
 
 def logits_of(run: FinishedRun, split: datasets.Split) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, K) and labels (N,) of every image."""
+    """Logits (N, K) and labels (N,) of every image.
+
+    Raises:
+        InputError: there is no image, or the free memory does not hold what is fitted on them.
+    """
+    needed, free = len(split) * len(run.class_names) * BYTES_A_LOGIT, available_bytes()
+    if needed > free:
+        raise InputError(
+            f"what is fitted on the logits of {len(split)} held-out images over {len(run.class_names)} classes takes "
+            f"{needed / 1e9:.0f} GB of memory, of which {free / 1e9:.0f} are free; give fewer images with --held-out."
+        )
     parts = [*_passed(run, split)]
     if not parts:
         raise InputError("there is no held-out image.")

@@ -79,7 +79,9 @@ class ClassPrior:
         shares = np.where(images > 0, self.shares, 0.0)
         if not shares.any():
             raise InputError(f"--test-prior {self.source}: none of its classes has a test image; give another.")
-        joint = replace(confusion, counts=confusion.counts * (shares / shares.sum() / np.maximum(images, 1))[confusion.true])
+        joint = replace(
+            confusion, counts=confusion.counts * (shares / shares.sum() / np.maximum(images, 1))[confusion.true]
+        )
         report = ClassReport(joint.right, joint.taken, joint.images)
         return {
             "prior_accuracy": float(report.right.sum()),

@@ -47,7 +47,9 @@ def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray, alpha: float)
         raise InputError(f"alpha is {alpha}: give how often the true class may be missed, such as 0.1")
     classes = probabilities.shape[1]
     scores = 1 - probabilities[np.arange(len(targets)), targets]
-    by_class = np.split(scores[np.argsort(targets, kind="stable")], np.bincount(targets, minlength=classes).cumsum()[:-1])
+    by_class = np.split(
+        scores[np.argsort(targets, kind="stable")], np.bincount(targets, minlength=classes).cumsum()[:-1]
+    )
     own = [_quantile(of_class, alpha) for of_class in by_class]
     pooled = [label for label, value in enumerate(own) if value is None]
     together = _quantile(scores[np.isin(targets, pooled)], alpha)

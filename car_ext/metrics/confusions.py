@@ -107,7 +107,9 @@ class Confusions:
             InputError: different numbers of classes.
         """
         if other.classes != self.classes:
-            raise InputError(f"confusions of {self.classes} and {other.classes} classes do not add up: count with the same")
+            raise InputError(
+                f"confusions of {self.classes} and {other.classes} classes do not add up: count with the same"
+            )
         cells = [part.predicted * np.int64(self.classes) + part.true for part in (self, other)]
         return Confusions._summed(self.classes, np.concatenate(cells), np.concatenate([self.counts, other.counts]))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from car_ext.errors import InputError
 from car_ext.files import write_text
+from car_ext.metrics.confusions import DENSEST
 from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.text import listed
 
@@ -69,7 +70,8 @@ class LabelIssues(NamedTuple):
                 predicted.
 
         Raises:
-            InputError: no cleanlab; no such file, one without logits, other classes or other labels of the same image.
+            InputError: no cleanlab; no such file, one without logits, other classes or other labels of the same image;
+                more classes than `confusions.DENSEST`.
         """
         try:
             from cleanlab.filter import find_label_issues
@@ -78,6 +80,11 @@ class LabelIssues(NamedTuple):
                 "the search for wrong labels needs cleanlab, which is not installed; pip install 'car-ext[labels]'."
             ) from error
         every = _Images.read(paths)
+        if len(every.class_names) > DENSEST:
+            raise InputError(
+                f"{paths[0]} is of {len(every.class_names)} classes, of which cleanlab makes K x K tables; give "
+                f"predictions over at most {DENSEST}."
+            )
         ranked = find_label_issues(
             every.labels,
             every.probabilities,

@@ -128,9 +128,7 @@ def worst_confusions(
                 "accuracy": float(counts.accuracies[true]),
                 "precision": number(report.precision[true]),
                 "f1": number(report.f1[true]),
-                "confused_with": [
-                    {"class": class_names[labels[i]], "fraction": float(fractions[i])} for i in most
-                ],
+                "confused_with": [{"class": class_names[labels[i]], "fraction": float(fractions[i])} for i in most],
             }
         )
     return shown

@@ -14,9 +14,10 @@ OPTIMAL = 150  # classes up to which the best order of the leaves is found in no
 def clustered(confusions: Sequence[Confusions]) -> np.ndarray:
     """Labels in an order that puts classes which are confused with one another side by side.
 
-    Of more than SHOWN classes those alone that most mistakes are between, see `most_confused`. Hierarchical clustering with average linkage; two classes are the closer, the larger the sum of their error rates in
-    both directions. Up to OPTIMAL classes the leaves are then turned so that neighbours are as close as the tree lets
-    them (Bar-Joseph et al., Bioinformatics 2001).
+    Of more than SHOWN classes those alone that most mistakes are between, see `most_confused`. Hierarchical clustering
+    with average linkage; two classes are the closer, the larger the sum of their error rates in both directions. Up to
+    OPTIMAL classes the leaves are then turned so that neighbours are as close as the tree lets them (Bar-Joseph et al.,
+    Bioinformatics 2001).
 
     Args:
         confusions: of one or several models over the same classes, which count alike.

@@ -90,8 +90,8 @@ def _accuracies(runs: Sequence[Run]) -> Figure:
         (
             "A point is a class; point at it for its name."
             if max(len(run.worst_first) for run in runs) <= figures.SEPARATE
-            else "A point is a class, or several that fall together; point at it for the name of the first and how many "
-            "there are."
+            else "A point is a class, or several that fall together; point at it for the name of the first and how "
+            "many there are."
         )
         + (" Bars are 95 % Wilson intervals." if few and any(run.intervals for run in runs) else "")
         + " Dotted lines part few, medium and many training images (20 and 100).",

@@ -183,3 +183,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(arguments, message, ru
     assert error.startswith("error: ")
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_logits_that_do_not_fit_into_memory_are_refused(run, monkeypatch):
+    monkeypatch.setattr("car_ext.export.held_out.available_bytes", lambda: 10_000)
+    finished = FinishedRun(run, "cpu")
+    with pytest.raises(InputError, match=r"held-out images over 10 classes takes .* fewer images with --held-out"):
+        logits_of(finished, held_out(finished, None, None, None))

@@ -48,6 +48,17 @@ def test_thresholds_by_hand():
     assert fit_thresholds(probabilities, np.zeros(9, int), 0.09).pooled == [0, 1]
 
 
+def test_the_order_of_the_images_does_not_matter():
+    logits, targets = images(300, 0)
+    order = np.argsort(targets, kind="stable")
+    mixed, sorted_ = (fit_thresholds(softmax(logits[at]), targets[at], 0.1) for at in (slice(None), order))
+    assert mixed.values.tolist() == sorted_.values.tolist()
+    for label in range(3):
+        scores = np.sort(1 - softmax(logits)[targets == label, label])
+        rank = math.ceil((len(scores) + 1) * 0.9)
+        assert mixed.values[label] == (scores[rank - 1] if rank <= len(scores) else 1.0)
+
+
 def test_rare_classes_are_pooled():
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), 30)

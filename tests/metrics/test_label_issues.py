@@ -66,6 +66,12 @@ def test_several_files_give_the_mean_of_an_image(made, tmp_path, cleanlab):
     assert first.given_probability == pytest.approx(np.mean([held[first.file].given_probability for held in alone]))
 
 
+def test_too_many_classes_are_refused(made, tmp_path, cleanlab, monkeypatch):
+    monkeypatch.setattr("car_ext.metrics.label_issues.DENSEST", 3)
+    with pytest.raises(InputError, match=r"a\.parquet is of 4 classes, .* over at most 3"):
+        LabelIssues.find([made(tmp_path / "a.parquet")])
+
+
 def test_the_table(tmp_path):
     issue = LabelIssue('a,"b".png', "val", "d,og", "Ente", 0.125, 0.5)
     LabelIssues(7, [issue]).write_csv(tmp_path / "issues.csv")

@@ -1,13 +1,16 @@
 """What the figures hold, as plot.js reads it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
+from car_ext.metrics.confusions import Confusions
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.mistakes import EXAMPLE
-from car_ext.report import figures
+from car_ext.metrics.summary import summarize
+from car_ext.report import figures, order, page
 from car_ext.report.charts import charts
 from car_ext.report.plot import Axis, Border, Plot, Series, short
 from car_ext.report.runs import Run
@@ -69,6 +72,60 @@ def test_rows_of_a_matrix_are_true_classes():
     assert held == {(1, 1, 9), (1, 2, 1), (2, 1, 5), (2, 2, 5), (0, 1, 8), (0, 2, 2)}
     assert cells["images"] == [10, 10, 10]
     assert cells["names"] == ["rare", "common", "usual"]
+
+
+def many(classes: int, images: int, seed: int = 0) -> Run:
+    """A run of many classes, in pairs that are taken for one another."""
+    random = np.random.default_rng(seed)
+    targets = random.permutation(np.arange(images) % classes)
+    predicted = np.where(random.random(images) < 0.6, targets, np.minimum(targets ^ 1, classes - 1))
+    counts, names = random.integers(1, 400, classes), [f"kind {label}" for label in range(classes)]
+    confusion = Confusions.count(predicted, targets, classes)
+    bins = dict.fromkeys(("count", "confidence", "accuracy"), np.zeros(1)) | {"edges": np.array([0.0, 1.0])}
+    findings = Findings(confusion, bins, np.empty(0, EXAMPLE), np.empty((0, 1, 1, 1), np.uint8))
+    return Run("many", summarize(confusion, counts, names), findings)
+
+
+def test_of_many_classes_points_that_fall_together_are_one(monkeypatch):
+    monkeypatch.setattr(figures, "SEPARATE", 300)
+    run = many(500, 2000)
+    (points,) = figures.accuracy_by_count([run]).series
+    more = [
+        int(said.group(1)) if (said := re.search(" and ([0-9]+) more$", name)) else 0 for name in points.data["name"]
+    ]
+    assert len(more) < 500 == len(more) + sum(more)
+    spot = {(count, accuracy) for count, accuracy in zip(points.data["count"], points.data["y"], strict=True)}
+    for label, (count, accuracy) in enumerate(zip(run.class_counts, 100 * run.accuracies, strict=True)):
+        near = [abs(np.log(count / other)) < 0.06 and abs(accuracy - up) <= 1 for other, up in spot]
+        assert any(near), label
+    monkeypatch.setattr(figures, "SEPARATE", 500)
+    assert len(figures.accuracy_by_count([run]).series[0].data["x"]) == 500
+
+
+def test_of_many_classes_the_matrix_has_those_that_are_confused_most(monkeypatch):
+    monkeypatch.setattr(order, "SHOWN", 40)
+    run = many(101, 3000)
+    labels = order.clustered([run.found.confusion])
+    dense = np.asarray(run.found.confusion)
+    pairs = sorted(range(0, 100, 2), key=lambda low: -dense[low, low + 1] - dense[low + 1, low])
+    assert sorted(labels) == sorted(label for low in pairs[:20] for label in (low, low + 1))
+    assert (np.abs(np.diff(labels)[::2]) == 1).all(), "classes of a pair stand together"
+    cells = figures.confusion_matrix(run, labels).item()["cells"]
+    held = dict(zip(zip(cells["true"], cells["predicted"], strict=True), cells["counts"], strict=True))
+    expected = dense[np.ix_(labels, labels)]
+    assert held == {
+        (true, predicted): expected[predicted, true] for predicted, true in zip(*np.nonzero(expected), strict=True)
+    }
+    assert cells["images"] == dense.sum(axis=0)[labels].tolist()
+    (figure,) = page._matrices([run])
+    shown, wrong = (int(of.sum() - np.trace(of)) for of in (expected, dense))
+    assert (
+        f"Of 101 classes the 40 between which images are confused most are shown, and with them {shown:,}"
+        in figure.caption
+    )
+    assert f"of the {wrong:,} mistakes" in figure.caption
+    assert figure.describes.startswith("Confusion matrix of 101 classes")
+    assert "mistakes" not in page._matrices([many(40, 400)])[0].caption
 
 
 def test_numbers_are_as_short_as_a_screen_needs():

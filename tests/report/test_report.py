@@ -18,7 +18,7 @@ from car_ext.metrics.counts import confusion_counts
 from car_ext.metrics.findings import Findings
 from car_ext.metrics.intervals import wilson_interval
 from car_ext.metrics.logits import ScoreStatistics
-from car_ext.metrics.mistakes import Mistakes
+from car_ext.metrics.mistakes import EXAMPLE, Mistakes
 from car_ext.metrics.summary import summarize
 from car_ext.report import Run, write
 from car_ext.report.order import clustered
@@ -183,6 +183,25 @@ def test_a_thousand_classes_stay_small(tmp_path):
     assert len(text) < 1_000_000
 
 
+def test_twenty_thousand_classes_stay_small(tmp_path):
+    """Some of what each part of the page shows is left out, and said."""
+    classes, images = 20_000, 60_000
+    random = np.random.default_rng(0)
+    targets = np.arange(images) % classes
+    predicted = np.where(random.random(images) < 0.6, targets, np.minimum(random.zipf(1.2, images), classes) - 1)
+    names, counts = [f"kind {label}" for label in range(classes)], np.maximum(1, 3000 // np.arange(1, classes + 1))
+    found = Confusions.count(predicted, targets, classes)
+    nothing, bins = np.empty(0, EXAMPLE), ScoreStatistics(2).reliability()
+    findings = Findings(found, bins, nothing, np.empty((0, 1, 1, 1), np.uint8))
+    run = {"name": "many", "summary": summarize(found, counts, names), "findings": findings}
+    text, page = report([run], tmp_path)
+    assert_self_contained(page)
+    assert len(text) < 5_000_000
+    assert "The 2,000 of 20,000 classes with the lowest accuracy" in page.text
+    assert "Of 20,000 classes the 5,000 between which images are confused most are shown" in page.text
+    assert "or several that fall together" in page.text
+
+
 def test_runs_over_different_classes_are_refused(tmp_path):
     with pytest.raises(InputError, match="'b' and 'a' have different classes"):
         write([made(name="a"), made(5, name="b")], tmp_path / "report.html")
@@ -226,7 +245,9 @@ def test_classes_that_are_confused_stand_together():
     assert sorted(order) == list(range(classes))
     assert (np.diff(group[order]) != 0).sum() == 2
     assert clustered([Confusions.of(np.ones((2, 2), int))]).tolist() == [0, 1]
-    assert sorted(clustered([Confusions.of(of) for of in (np.zeros((5, 5), int), np.eye(5, dtype=int))])) == list(range(5))
+    assert sorted(clustered([Confusions.of(of) for of in (np.zeros((5, 5), int), np.eye(5, dtype=int))])) == list(
+        range(5)
+    )
 
 
 @pytest.fixture(scope="module")

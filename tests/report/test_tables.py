@@ -10,7 +10,7 @@ from car_ext.metrics.findings import Findings
 from car_ext.metrics.mistakes import EXAMPLE
 from car_ext.metrics.summary import summarize
 from car_ext.report.runs import Run
-from car_ext.report.tables import calibration, classes, gate, scores
+from car_ext.report.tables import calibration, classes, gate, scores, training
 
 NAMES = ["common", "usual", "rare"]
 COUNTS = [500, 90, 3]
@@ -39,6 +39,25 @@ def test_precision_and_f1_are_those_of_scikit_learn():
     assert "margin (LoMa)" not in table.columns
     with_margins = classes.table([made(scores={"loma": {"common": 1.5, "usual": 0.25, "rare": None}})])
     assert column(with_margins, "margin (LoMa)") == ["1.500", "0.250", "-"]
+
+
+def test_a_table_that_is_too_long_has_the_worst_classes(monkeypatch):
+    monkeypatch.setattr(classes, "LONGEST", 2)
+    table = classes.table([made()])
+    assert column(table, "class") == ["usual", "rare"]
+    assert table.caption == (
+        "The 2 of 3 classes with the lowest accuracy, most training images first; summary.json has all"
+    )
+    assert "accuracy of a, most" in classes.table([made(), made("b", TARGETS)]).caption
+    monkeypatch.setattr(classes, "LONGEST", 3)
+    assert column(classes.table([made()]), "class") == NAMES
+
+
+def test_a_moving_average_without_its_whole_says_why():
+    held = {"sigma": None, "full_sigma": None, "distance": None, "note": "not computed: too many"}
+    table = training.averages([made(moving_average=held), made("b", moving_average=None)])
+    assert table.caption.endswith("over all training images; not computed: too many")
+    assert table.rows == [["a", "-", "-", "-"]]
 
 
 def test_several_runs_have_their_own_columns():

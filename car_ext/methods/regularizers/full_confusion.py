@@ -9,7 +9,6 @@ from car_ext.methods.regularizers.car import CAR
 from car_ext.ops import operators as ops  # noqa: F401  (registers the operators)
 from car_ext.ops.reference import surrogate
 
-
 LARGEST = 10_000  # classes: the matrix, the average and their difference are 0.4 GB each
 
 
@@ -22,8 +21,8 @@ class FullConfusion:
         full.gap()
 
     C[i, j] is the mean over all samples of class j of the same v_i (arXiv 2603.16732, Eq. 7); a class without a sample
-    has a zero column. Memory is one (K, K) matrix: a spectral norm without it would need a pass over all images for each
-    of its iterations. So of more than `LARGEST` classes there is none, and `unavailable` says so.
+    has a zero column. Memory is one (K, K) matrix: a spectral norm without it would need a pass over all images for
+    each of its iterations. So of more than `LARGEST` classes there is none, and `unavailable` says so.
     """
 
     def __init__(self, car: CAR) -> None:
@@ -38,8 +37,8 @@ class FullConfusion:
         if classes <= LARGEST:
             return None
         reason = (
-            f"not computed: the matrix over all training images is of {classes:,} x {classes:,} numbers, and is made up "
-            f"to {LARGEST:,} classes"
+            f"not computed: the matrix over all training images is of {classes:,} x {classes:,} numbers, and is made "
+            f"up to {LARGEST:,} classes"
         )
         return {"sigma": None, "full_sigma": None, "distance": None, "note": reason}
 

@@ -353,6 +353,13 @@ def test_an_average_without_a_batch_is_zero():
         assert FullConfusion(car).gap() == {"sigma": 0.0, "full_sigma": 0.0, "distance": None}
 
 
+def test_of_too_many_classes_there_is_no_full_matrix():
+    assert FullConfusion.unavailable(10_000) is None
+    gap = FullConfusion.unavailable(10_001)
+    assert gap.keys() == {*FullConfusion(CAR(COUNTS)).gap(), "note"}
+    assert "10,001 x 10,001" in gap["note"]
+
+
 def test_a_second_derivative_is_an_error_and_never_a_constant():
     model = Model()
     weight = model.net.weight

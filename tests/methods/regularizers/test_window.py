@@ -7,6 +7,7 @@ import torch
 
 from car_ext import CAR, InputError
 from car_ext.config.config import Config
+from car_ext.methods.regularizers.window import WindowAverage
 from car_ext.training.train import train
 
 EXACT = {"tolerance": 1e-9}
@@ -144,6 +145,15 @@ def test_what_is_refused():
         CAR([5, 3], window=3)
     with pytest.raises(InputError, match="window"):
         CAR([5, 3], estimator="window", window=0)
+
+
+def test_a_training_of_too_many_classes_says_what_it_has_not_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr("car_ext.methods.regularizers.full_confusion.LARGEST", 9)
+    monkeypatch.setattr(WindowAverage, "matrix", None)  # that of all classes
+    summary = train(Config(regularizer="car:estimator=window", epochs=1, out=str(tmp_path / "run")), progress=False)
+    assert summary["moving_average"]["sigma"] is None
+    assert "made up to 9 classes" in summary["moving_average"]["note"]
+    assert summary["train_worst_class_accuracy"] is not None
 
 
 def test_a_training_with_it_ends_as_with_the_dense_one(tmp_path):
