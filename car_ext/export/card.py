@@ -110,7 +110,8 @@ def _classes(run: FinishedRun, summary: Mapping[str, Any]) -> str:
     tested = summary.get("test_counts", {})
     known = [float("nan") if accuracy is None else accuracy for accuracy in accuracies]
     order = worst_first(known, run.class_counts, run.class_names)
-    order += [label for label in range(len(known)) if label not in {*order}]
+    ranked = {*order}
+    order += [label for label in range(len(known)) if label not in ranked]
     rows = [
         (
             markdown(run.class_names[label]),
@@ -118,10 +119,10 @@ def _classes(run: FinishedRun, summary: Mapping[str, Any]) -> str:
             str(tested.get(run.class_names[label], "-")),
             "-" if accuracies[label] is None else f"{percent(accuracies[label])} %",
         )
-        for label in order
+        for label in order[:LISTED]
     ]
-    more = f"\n\nand {len(rows) - LISTED:,} more" if len(rows) > LISTED else ""
-    table = _table(("class", "training images", "test images", "accuracy"), rows[:LISTED])
+    more = f"\n\nand {len(order) - LISTED:,} more" if len(order) > LISTED else ""
+    table = _table(("class", "training images", "test images", "accuracy"), rows)
     return f"## Classes, the worst first\n\n{table}{more}"
 
 

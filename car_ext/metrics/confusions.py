@@ -246,8 +246,11 @@ class Counter:
 
     def _count(self) -> None:
         if self._waiting:
-            cells = np.concatenate(self._waiting)
-            self._counted += Confusions._summed(self._classes, cells, np.ones(cells.size, np.int64))
+            # Sorted without their order: several times as fast as `np.unique` with what `_summed` needs.
+            cells = np.sort(np.concatenate(self._waiting))
+            first = np.flatnonzero(np.diff(cells, prepend=-1))
+            predicted, true = np.divmod(cells[first], self._classes)
+            self._counted += Confusions(self._classes, predicted, true, np.diff(first, append=cells.size))
             self._waiting, self._images = [], 0
 
 
