@@ -8,7 +8,12 @@ class InputError(ValueError):
     """Bad input: the message is one sentence that names the value, where it was found and how to fix it.
 
     The command-line scripts print it without a traceback and exit with code 2.
+
+    Attributes:
+        silent: whether another process of the same job says it; None where nobody knows.
     """
+
+    silent: bool | None = None
 
 
 def first_line(error: Exception) -> str:

@@ -19,7 +19,8 @@ def run(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if not _said_elsewhere(error):
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -31,3 +32,8 @@ def run(main: Callable[[], int | None]) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         print(f"error: {error}; check the path, its permissions and the free space.", file=sys.stderr)
         return 2
+
+
+def _said_elsewhere(error: InputError) -> bool:
+    """Whether another of a launcher's processes prints it; before they have met, that is the first of each machine."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" if error.silent is None else error.silent

@@ -51,9 +51,11 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Trains, or prints the plan of it."""
     from car_ext.cli.flags import job
+    from car_ext.machine.processes import leads, refuse_many
 
     config = job(arguments)
     if arguments.dry_run:
+        refuse_many("a dry run")
         from car_ext.training.plan import plan
         from car_ext.training.rehearsal import rehearse
 
@@ -68,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.training.train import train
 
     summary = train(config, callbacks=loggers(arguments.log))
+    if not leads():
+        return
     report.write([config.run_dir], config.run_dir / "report.html")
     print_summary({config.method: summary})
     kept = f" (kept: {summary['kept_epoch']})" if "kept_epoch" in summary else ""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from car_ext.errors import InputError
+from car_ext.machine.processes import ALONE, Processes, local_device
 
 
 class Machine:
@@ -12,17 +13,20 @@ class Machine:
     Attributes:
         device: where the network is.
         amp: dtype of half precision, None without.
+        processes: the job's, of which each has a device.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
         amp: "auto", "none", "bf16" or "fp16".
+        processes: see above.
 
     Raises:
         InputError: no such device here, or a precision that it does not compute in.
     """
 
-    def __init__(self, device: str, amp: str) -> None:
-        self.device = find_device(device)
+    def __init__(self, device: str, amp: str, processes: Processes = ALONE) -> None:
+        self.processes = processes
+        self.device = find_device(local_device(device, processes.size))
         self.amp = _amp(amp, self.device)
 
     @property

@@ -64,6 +64,11 @@ class Sampler:
         """`epoch` counts from 1 to `epochs`."""
         self.epoch, self.epochs = epoch, epochs
 
+    @property
+    def sizes(self) -> list[int]:
+        """Samples of each batch of an epoch, over all ranks."""
+        return [stop - start for start, stop in pairwise(self._bounds)]
+
     def __len__(self) -> int:
         return len(self._bounds) - 1
 

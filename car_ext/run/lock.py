@@ -40,17 +40,3 @@ def alone(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def refuse_many_processes() -> None:
-    """Refuse to be one of several processes that a launcher started: each would train the whole job.
-
-    Raises:
-        InputError: `WORLD_SIZE` says so.
-    """
-    size = os.environ.get("WORLD_SIZE", "")
-    if size not in ("", "0", "1"):
-        raise InputError(
-            f"WORLD_SIZE is {size}, but a training is one process on one device; start it without torchrun, "
-            "or unset WORLD_SIZE."
-        )

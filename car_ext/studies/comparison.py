@@ -12,9 +12,10 @@ from car_ext.config.recipe import second_stage
 from car_ext.errors import InputError
 from car_ext.evaluation.evaluate import evaluate
 from car_ext.export import to_onnx
+from car_ext.machine.processes import refuse_many
 from car_ext.recipes import METHODS
 from car_ext.run.folder import RunFolder
-from car_ext.run.lock import alone, refuse_many_processes
+from car_ext.run.lock import alone
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
 from car_ext.values import distinct
@@ -87,7 +88,7 @@ def compare(
         InputError: anything wrong with a job, runs in `out` that belong to another one, or another process at work
             there.
     """
-    refuse_many_processes()
+    refuse_many("a comparison")
     distinct(seeds, "--seeds")
     with alone(out):
         return _compare(config, methods, seeds, out, exported, progress)

@@ -16,11 +16,12 @@ from car_ext.datasets import LongTailedData
 from car_ext.datasets.notes import tell
 from car_ext.errors import InputError
 from car_ext.files import write_json, write_text
+from car_ext.machine.processes import refuse_many
 from car_ext.methods.regularizers.car import CAR
 from car_ext.metrics.vocabulary import SMOOTHED, Score, objectives
 from car_ext.metrics.worst_tenth import STRENGTH, smoothed_worst_tenth
 from car_ext.run.folder import RunFolder
-from car_ext.run.lock import alone, refuse_many_processes
+from car_ext.run.lock import alone
 from car_ext.seeds import derive
 from car_ext.studies import picture
 from car_ext.studies import table as tables
@@ -88,7 +89,7 @@ def sweep(
     """
     if optuna is None:
         raise InputError("a sweep needs Optuna, which is not installed; pip install 'car-ext[sweep]'.")
-    refuse_many_processes()
+    refuse_many("a sweep")
     distinct(seeds, "--seeds")
     search = search or ("grid" if space.finite else "tpe")
     points = list(space.grid()) if search == "grid" else []

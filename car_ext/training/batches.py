@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,12 @@ class Batches:
             partners = begin_epoch(self.partners, epoch, self._config.epochs)
         return zip(batches, partners, strict=False)
 
+    @property
+    def smallest(self) -> int:
+        """The fewest images that a process ever passes in training."""
+        keys: Any = self.train.batch_sampler
+        return max(min(keys.sampler.sizes) // self._machine.processes.size, 1)
+
     def train_once(self) -> DataLoader:
         """Every training image once, in order and without augmentation."""
         return self._evaluation(self._train_split)
@@ -94,11 +101,13 @@ class Batches:
         if view_augment == "auto":
             view_augment = "crop" if config.data == "digits" else "simclr"
         workers, pin_memory = self._workers(split), self._machine.on_cuda
-        return train_loader(split, self._side, self._augment, drawn, workers, pin_memory, views, view_augment)
+        options = views, view_augment, self._machine.processes
+        return train_loader(split, self._side, self._augment, drawn, workers, pin_memory, *options)
 
     def _evaluation(self, split: datasets.Split) -> DataLoader:
         batch_size = 4 * self._config.batch_size  # no gradients to keep
-        return ordered_loader(split, self._side, batch_size, self._workers(split), self._machine.on_cuda)
+        machine = self._machine
+        return ordered_loader(split, self._side, batch_size, self._workers(split), machine.on_cuda, machine.processes)
 
     def _workers(self, split: datasets.Split) -> int:
         if self._config.workers is not None:

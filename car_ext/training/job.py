@@ -13,6 +13,7 @@ from car_ext.config.config import Config
 from car_ext.datasets.spent import described
 from car_ext.errors import InputError
 from car_ext.machine.device import Machine
+from car_ext.machine.processes import ALONE, Processes
 from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
 from car_ext.metrics.scoring import Scoring
@@ -59,19 +60,26 @@ class Job:
 
     Args:
         config: the options.
+        processes: share the job; each builds it.
 
     Raises:
         InputError: anything that cannot be had or does not go together.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, processes: Processes = ALONE) -> None:
         self.config = config
-        self.machine = Machine(config.device, config.amp)
-        self.data, self.image_size, self.augment = load_data(sized(config))
-        self.spent = described(self.data.spent)
-        Selection(config, self.data.val is not None)  # what it would refuse later
-        torch.manual_seed(config.seed)
-        self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
+        self.machine = Machine(config.device, config.amp, processes)
+        if config.batch_size < processes.size:
+            raise InputError(
+                f"--batch-size is {config.batch_size} for {processes.size} processes; raise it, or start fewer."
+            )
+        with processes.one_first():  # it may fetch data or weights
+            self.data, self.image_size, self.augment = load_data(sized(config))
+            self.spent = described(self.data.spent)
+            Selection(config, self.data.val is not None)  # what it would refuse later
+            torch.manual_seed(config.seed)
+            self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
+        _check_alike(config, self.data.fingerprint, processes)
         self.model.to(self.machine.device)
         channels_last = self.machine.on_cuda if config.channels_last is None else config.channels_last
         if channels_last:
@@ -120,7 +128,7 @@ class Job:
     def _check(self, objective: Objective) -> None:
         config = self.config
         # The samplers let no last batch be of one image where others are larger.
-        if min(config.batch_size, len(self.data.train)) == 1 and not self.batches.cached:
+        if self.batches.smallest == 1 and not self.batches.cached:
             check_single_image(self.model, self.image_size, self.data.channels)
         objective.check(self.model.head, self.mix)
         if self.mix and self.batches.cached:
@@ -156,15 +164,20 @@ class Job:
             confusion = self.scored.confusion
         else:
             confusion = count_confusions(self.logits(part, report), self.data.num_classes)
-        accuracies = group_accuracies(confusion, self.data.class_counts)
+        row = self.machine.processes.of_first(lambda: self.trained | self._scores(part, confusion))
         self.seconds += time.perf_counter() - start
-        return self.trained | {f"{part}_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch}
+        return row
+
+    def _scores(self, part: str, confusion: np.ndarray) -> dict[str, Any]:
+        accuracies = group_accuracies(confusion, self.data.class_counts)
+        return {f"{part}_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch}
 
     def score(self, part: str, report: Progress) -> Scoring:
-        """Every score of the test or val images, of the result as it is."""
+        """Every score of the test or val images, of the result as it is; the first of several processes counts them."""
         scoring = Scoring(self.data.num_classes, self.config.logits)
         for logits, targets in self.logits(part, report):
-            scoring.update(logits.float().cpu().numpy(), targets.numpy())
+            if self.machine.processes.first:
+                scoring.update(logits.float().cpu().numpy(), targets.numpy())
         return scoring
 
     def logits(self, part: str, report: Progress) -> Passed:
@@ -280,7 +293,8 @@ class Job:
         if partner is not None:
             other_images, other_targets = self.machine.to_device(*partner)
             other = other_images, other_targets
-        mixed = self.mix(images, targets, mixing, other, max(self.epoch, 1), self.config.epochs)
+        rows = self.machine.processes.rows
+        mixed = self.mix(images, targets, mixing, other, max(self.epoch, 1), self.config.epochs, rows)
         return self.learner.step(mixed.images, mixed, rate, part, *views)
 
     def _tell(self, listener: StepListener, before: int, rows: np.ndarray, told: list[tuple[float, int]]) -> None:
@@ -296,4 +310,22 @@ class Job:
         return InputError(
             f"the loss is not finite at epoch {self.epoch}, step {step + 1}; lower --lr ({self.config.lr:g}), "
             f"raise --warmup-epochs or add --clip-grad 1{kept}."
+        )
+
+
+def _check_alike(config: Config, fingerprint: str, processes: Processes) -> None:
+    """Refuse processes that were started with other options or data than the first.
+
+    Raises:
+        InputError: this one was.
+    """
+    first, expected = processes.of_first(lambda: (config, fingerprint))
+    if keys := config.differences(first):
+        raise InputError(
+            f"process {processes.rank} has other options than the first, {', '.join(keys)}; start all of them alike."
+        )
+    if fingerprint != expected:
+        raise InputError(
+            f"the images of {config.data} on the machine of process {processes.rank} are not those of the first "
+            "process; give all machines the same files."
         )

@@ -10,6 +10,7 @@ from car_ext.machine.device import Machine
 from car_ext.methods.augment.mix import Mixed
 from car_ext.models.classifier import Classifier
 from car_ext.run import checkpoint
+from car_ext.training.forward import Forward, SharedForward, even_out
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import SCALE, build_optimizer
 
@@ -41,7 +42,9 @@ class Learner:
         self.average = _average(config, model)
         self.optimizer, self.rate = build_optimizer(config, model, objective), config.lr
         self._machine, self._on_features = machine, on_features
-        self._frozen, self._clip, self._updates = config.head_alone, config.clip_grad, 0
+        encode = None if objective.contrast is None else objective.contrast.encode
+        self._forward = SharedForward(Forward(model, on_features, config.head_alone, encode), machine)
+        self._clip, self._updates = config.clip_grad, 0
         self._scaler = torch.amp.GradScaler("cuda", enabled=machine.amp is torch.float16)
 
     @property
@@ -57,11 +60,14 @@ class Learner:
     def set_epoch(self, epoch: int, epochs: int) -> None:
         """Before each epoch, from 1."""
         self.network.train()
+        self._forward.set_epoch()
         self.objective.set_epoch(epoch, epochs)
 
     @torch.no_grad()
     def after_epoch(self) -> None:
         self.objective.after_epoch(self.model.head)
+        average = [] if self.average is None else [self.average.module]
+        even_out(self._machine, self.model, self.objective, *average)
 
     def step(
         self,
@@ -74,7 +80,8 @@ class Learner:
         """One batch and, with the last part of a step, its update.
 
         `part`: which of how many batches of the step this is. Their gradients are averaged; batch normalisation and
-        CAR's moving average see each batch by itself.
+        CAR's moving average see each batch by itself. Of several processes each passes its own images; the rest is
+        computed from the logits and features of all, by all of them alike.
 
         Returns:
             The batch's sums of loss, base loss, sigma and correct predictions, float32 (4,).
@@ -82,20 +89,28 @@ class Learner:
         self.rate = rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get(SCALE, 1)
-        with self._machine.autocast():
-            with torch.set_grad_enabled(not self._frozen):
-                if self.objective.contrast is not None and views is not None:
-                    features, views = self.objective.contrast.encode(self.model, inputs, views)
-                else:
-                    features = inputs if self._on_features else self.model.features(inputs)
-            logits = self.model.head(features)
-        logits = logits.float()
-        terms = self.objective(logits, targets, features.float(), self.model.head, views)
-        if terms.loss.requires_grad:  # not where the head has nothing to train
-            self._update(terms.loss, *part)
         labels = targets.targets if isinstance(targets, Mixed) else targets
-        correct = (logits.argmax(dim=1) == labels).float().mean()
+        with self._forward.synced(inputs, part[0] == part[1] - 1):
+            with self._machine.autocast():
+                logits, features, views = self._forward(inputs, views)
+            logits, features, views = self._of_all(len(labels), logits, features, views)
+            terms = self.objective(logits, targets, features, self.model.head, views)
+            if terms.loss.requires_grad:  # not where the head has nothing to train
+                self._update(terms.loss, *part)
+        correct = (logits.argmax(dim=1) == labels).to(terms.loss).mean()
         return torch.stack([*terms, correct]).detach() * len(labels)
+
+    def _of_all(
+        self, total: int, logits: Tensor, features: Tensor, views: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of the images of all processes: logits and features in float32 (or float64), and features of the views."""
+        processes = self._machine.processes
+        logits, features = (found if found.dtype == torch.float64 else found.float() for found in (logits, features))
+        logits = processes.gather(logits, total)
+        if processes.size > 1 and self.objective.needs_features:
+            features = processes.gather(features, total)
+            views = None if views is None else processes.gather(views.transpose(0, 1), total).transpose(0, 1)
+        return logits, features, views
 
     def _update(self, loss: Tensor, number: int, parts: int) -> None:
         if number == 0:

@@ -12,12 +12,15 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from car_ext.datasets import Split
 from car_ext.datasets.reading import centre, centres, stack
 from car_ext.errors import InputError, first_line
+from car_ext.machine.processes import ALONE, Processes
 from car_ext.methods.augment.images import image_augmentation
 from car_ext.methods.samplers import Sampler
 from car_ext.seeds import derive
 
 Key = tuple[int, int, int]  # (epoch, how often the epoch has drawn the sample before, index of the sample)
-Batch = tuple[Tensor, ...]  # images, targets and, where asked for, further views (N, V, H, W, C) of the images
+# Images, targets and, where asked for, further views (N, V, H, W, C) of the images. Of several processes each has its
+# part of the images and views, and the targets of the whole batch.
+Batch = tuple[Tensor, ...]
 
 
 class Loader(DataLoader):
@@ -67,6 +70,7 @@ def train_loader(
     pin_memory: bool,
     views: int = 0,
     view_augment: str = "simclr",
+    processes: Processes = ALONE,
 ) -> Loader:
     """Batches as `sampler` draws them; `begin_epoch` gives those of an epoch.
 
@@ -79,11 +83,13 @@ def train_loader(
         pin_memory: for a GPU.
         views: how many more of each image a batch has.
         view_augment: by what they are augmented.
+        processes: share out the images of each batch.
     """
     augmentation = image_augmentation(augment, image_size) if image_size else None
     view = image_augmentation(view_augment, image_size) if views and image_size else None
     others = [] if view is None else [view] * views
-    return _loader(_Images(split, image_size, augmentation, sampler.seed, others), _Keys(sampler), workers, pin_memory)
+    images = _Images(split, image_size, augmentation, sampler.seed, others, processes)
+    return _loader(images, _Keys(sampler), workers, pin_memory)
 
 
 def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
@@ -94,11 +100,18 @@ def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def ordered_loader(split: Split, image_size: int | None, batch_size: int, workers: int, pin_memory: bool) -> Loader:
+def ordered_loader(
+    split: Split,
+    image_size: int | None,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool,
+    processes: Processes = ALONE,
+) -> Loader:
     """Every image once, in order: the centre of the stored image, `image_size` square; as it is where None."""
     keys = [(0, 0, index) for index in range(len(split))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    return _loader(_Images(split, image_size, None, 0), batches, workers, pin_memory)
+    return _loader(_Images(split, image_size, None, 0, processes=processes), batches, workers, pin_memory)
 
 
 def _loader(dataset: Dataset, batches: Any, workers: int, pin_memory: bool) -> Loader:
@@ -146,9 +159,10 @@ class _Images(Dataset):
         augment: Callable | None,
         seed: int,
         view_augments: Sequence[Callable] = (),
+        processes: Processes = ALONE,
     ) -> None:
         self.split, self.image_size, self.augment, self.seed = split, image_size, augment, seed
-        self.view_augments = view_augments
+        self.view_augments, self.processes = view_augments, processes
 
     def __getitems__(self, keys: list[Key]) -> Batch | str:
         """A batch; from a worker also the sentence of an `InputError`, which an exception's traceback would bury."""
@@ -160,8 +174,9 @@ class _Images(Dataset):
             return str(error)
 
     def _batch(self, keys: list[Key]) -> Batch:
+        targets = torch.from_numpy(self.split.targets[[index for _, _, index in keys]])
+        keys = [*self.processes.part(keys)]
         indices = [index for _, _, index in keys]
-        targets = torch.from_numpy(self.split.targets[indices])
         if not self.augment and not self.view_augments:
             return torch.from_numpy(centres(self.split.images, indices, self.image_size)), targets
         stored = stack(self.split.images, indices)

@@ -61,6 +61,11 @@ class Objective(nn.Module):
         self.on_weight = nn.ModuleList(build("regularizer", word) for word in words)
         self.contrast = contrast
 
+    @property
+    def needs_features(self) -> bool:
+        """Whether it looks at features, and not at logits alone."""
+        return self.base.needs_features or self.contrast is not None
+
     def check(self, head: nn.Module, mix: Mix | None = None) -> None:
         """Refuse to train `head` on batches that `mix` made.
 
@@ -127,4 +132,4 @@ def _of_images(car: CAR, logits: Tensor, targets: Tensor | Mixed) -> Tensor:
         return car(logits, targets)
     # A mixed image is two images of one class each, with the weights of its labels.
     both = torch.cat([targets.targets, targets.partner_targets])
-    return car(logits.repeat(2, 1), both, torch.cat([targets.lam, 1 - targets.lam]))
+    return car(logits.repeat(2, 1), both, torch.cat([targets.lam, 1 - targets.lam]).to(logits.dtype))

@@ -17,10 +17,13 @@ Passed = Iterator[tuple[Tensor, Tensor]]  # logits (N, K) and targets (N,) of on
 
 @torch.no_grad()
 def features(model: Classifier, batches: DataLoader, machine: Machine) -> np.ndarray:
-    """Every image's feature (N, D), float32."""
+    """Every image's feature (N, D), float32; several processes compute them together, and each has them all."""
     model.eval()
     with machine.autocast():
-        found = [model.features(images.to(machine.device)).float().cpu() for images, _ in batches]
+        found = [
+            machine.processes.gather(model.features(images.to(machine.device)).float(), len(targets)).cpu()
+            for images, targets in batches
+        ]
     return torch.cat(found).numpy()
 
 
@@ -28,7 +31,8 @@ def features(model: Classifier, batches: DataLoader, machine: Machine) -> np.nda
 def logits_of(network: nn.Module, batches: Iterable[Batch], machine: Machine, flip: bool = False) -> Passed:
     """Logits (N, K) of every batch, on the device and in its precision, and its targets (N,).
 
-    With `flip` they are the means of the logits of an image and of its mirror image.
+    With `flip` they are the means of the logits of an image and of its mirror image. Several processes compute a batch
+    together, and each has all of it.
     """
     network.eval()
     for images, targets, *_ in batches:
@@ -37,7 +41,7 @@ def logits_of(network: nn.Module, batches: Iterable[Batch], machine: Machine, fl
             logits = network(images)
             if flip:
                 logits = (logits + network(images.flip(2))) / 2
-        yield logits, targets
+        yield machine.processes.gather(logits, len(targets)), targets
 
 
 def count_confusions(passed: Passed, classes: int) -> Confusions:

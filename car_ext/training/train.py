@@ -14,9 +14,12 @@ from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
+from car_ext.machine.processes import Processes, joined
+from car_ext.metrics.findings import Findings
+from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.run import checkpoint
 from car_ext.run.folder import RunFolder
-from car_ext.run.lock import INSIDE, alone, refuse_many_processes
+from car_ext.run.lock import INSIDE, alone
 from car_ext.training.callbacks import Callback, Callbacks
 from car_ext.training.job import Job
 from car_ext.training.loader import alive_workers
@@ -41,6 +44,10 @@ def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback
     where the same data lie elsewhere by now; a finished run only returns its summary. An epoch's checkpoint is
     written before it is scored.
 
+    Of several processes that a launcher such as torchrun has started, each has a device and its part of every batch of
+    `config.batch_size` images; together they do what one would. The first alone writes, shows progress, calls the
+    callbacks and counts the scores; all return the same summary.
+
     Args:
         config: the job.
         progress: show it on stderr.
@@ -48,30 +55,54 @@ def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback
 
     Raises:
         InputError: anything wrong with the input, before the folder is created; a loss that is not finite; another
-            process at work in the folder, or one of several that a launcher started.
+            process at work in the folder; one of several processes that has died.
     """
-    refuse_many_processes()
-    folder = RunFolder(config.run_dir)
-    moved, done = _check(folder, config), _done(folder, config)
-    if done and not moved:
-        return done
-    with deterministic(), keep_freed_memory(), alive_workers():
-        job = Job(config)
-        with alone(folder.path):
-            moved = _check(folder, config)  # again: another process may have been there since
-            found = checkpoint.load_latest(folder.path)
-            if moved and not (found and found[2].get("data_fingerprint")):
-                raise _differing(folder, moved)
-            if found:
-                job.restore(*found)
-            return _done(folder, config) or _run(job, folder, progress, Callbacks([TensorBoard(), *callbacks]))
+    with joined(config.device) as processes:
+        folder = RunFolder(config.run_dir)
+        moved, done = processes.of_first(lambda: (_check(folder, config), _done(folder, config)))
+        if done and not moved:
+            return done
+        with deterministic(), keep_freed_memory(), alive_workers():
+            job = Job(config, processes)
+            with alone(folder.path) if processes.first else contextlib.nullcontext():
+                if done := _restore(job, folder, processes):
+                    return done
+                told = Callbacks([TensorBoard(), *callbacks] if processes.first else [])
+                return _run(job, folder, processes, progress and processes.first, told)
 
 
-def _run(job: Job, folder: RunFolder, progress: bool, callbacks: Callbacks) -> dict[str, Any]:
+def _restore(job: Job, folder: RunFolder, processes: Processes) -> dict[str, Any] | None:
+    """Goes on from the last checkpoint, where there is one; the summary where the run is done."""
+    tensors: dict[str, Tensor] = {}
+
+    def look() -> tuple[list[str], dict[str, Any] | None, tuple[int, dict[str, Any]] | None]:
+        nonlocal tensors
+        moved = _check(folder, job.config)  # again: another process may have been there since
+        found = checkpoint.load_latest(folder.path)
+        if found is None:
+            return moved, _done(folder, job.config), None
+        epoch, tensors, state = found
+        return moved, _done(folder, job.config), (epoch, state)
+
+    moved, done, found = processes.of_first(look)
+    if moved and not (found and found[1].get("data_fingerprint")):
+        raise _differing(folder, moved)
+    if found:
+        epoch, state = found
+        job.restore(epoch, processes.tensors_of_first(tensors), state)
+    return done
+
+
+def _begin(job: Job, folder: RunFolder) -> tuple[int, list[dict[str, Any]]]:
+    """How many epochs are scored, and their lines; the folder is ready for more of them."""
+    folder.start(dataclasses.replace(job.config, resume=False).to_dict(), split_list(job.data))
+    return folder.keep_metrics(job.epoch), folder.read_metrics()
+
+
+def _run(job: Job, folder: RunFolder, processes: Processes, progress: bool, callbacks: Callbacks) -> dict[str, Any]:
     config = job.config
-    folder.start(dataclasses.replace(config, resume=False).to_dict(), split_list(job.data))
-    scored = folder.keep_metrics(job.epoch)
-    selection = Selection(config, job.data.val is not None, folder.read_metrics())
+    scored, rows = processes.of_first(lambda: _begin(job, folder))
+    selection = Selection(config, job.data.val is not None, rows)
     if progress:
         print_overview(job.data)
     with (
@@ -83,23 +114,40 @@ def _run(job: Job, folder: RunFolder, progress: bool, callbacks: Callbacks) -> d
         while scored < config.epochs and not selection.ended:
             if scored == job.epoch:
                 job.train_epoch(report, callbacks.after_step if callbacks.hear_steps else None)
-                checkpoint.save(folder.path, job.epoch, *job.snapshot())
+                snapshot = job.snapshot()
+                if processes.first:
+                    checkpoint.save(folder.path, job.epoch, *snapshot)
             row = job.score_epoch(report)
             scored += 1
-            if selection.add(row):
-                checkpoint.write(folder.path, checkpoint.KEPT, job.epoch, *job.keepsake())
-            folder.add_metrics(row)
-            if selection.best:
-                checkpoint.keep_only(folder.path, checkpoint.KEPT, selection.best)  # now that the line says so
+            keepsake = job.keepsake() if selection.add(row) else None
+            if processes.first:
+                _note(folder, selection.best, job.epoch, row, keepsake)
             report.epoch(row)
             callbacks.after_epoch(row)
         if selection.best not in (None, job.epoch):
-            job.take(_kept(folder, selection.best))
-        summary, findings, predictions = summarize(job, report, selection.best or job.epoch)
-        folder.write_findings(findings)
-        folder.write_predictions(predictions)
-        folder.write_summary(summary)
+            kept = _kept(folder, selection.best) if processes.first else {}
+            job.take(processes.tensors_of_first(kept))
+        made = summarize(job, report, selection.best or job.epoch)
+        summary = processes.of_first(lambda: _end(folder, *made))
         callbacks.on_end(summary)
+    return summary
+
+
+def _note(folder: RunFolder, best: int | None, epoch: int, row: dict[str, Any], keepsake: Any) -> None:
+    """Writes what is left of an epoch: its line and, where it is the best one, its classifier."""
+    if keepsake:
+        checkpoint.write(folder.path, checkpoint.KEPT, epoch, *keepsake)
+    folder.add_metrics(row)
+    if best:
+        checkpoint.keep_only(folder.path, checkpoint.KEPT, best)  # now that the line says so
+
+
+def _end(
+    folder: RunFolder, summary: dict[str, Any], findings: Findings, predictions: PredictionsFile
+) -> dict[str, Any]:
+    folder.write_findings(findings)
+    folder.write_predictions(predictions)
+    folder.write_summary(summary)
     return summary
 
 

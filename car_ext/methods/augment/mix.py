@@ -1,5 +1,6 @@
 """Mixing a batch of images, and its labels, with another or with itself in another order."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,7 @@ class Mix:
         partner: tuple[Tensor, Tensor] | None = None,
         epoch: int = 1,
         epochs: int = 1,
+        rows: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Mixed:
         """Mix a batch; what is given stays as it is.
 
@@ -80,18 +82,20 @@ class Mix:
             generator: of the CPU wherever the images are; everything random is drawn from it.
             partner: images and targets of as many samples, from `partner_sampler`.
             epoch, epochs: from 1.
+            rows: where `images` are a process's part of the batch, and `targets` those of all of it: gives that part of
+                images in another order, as `Processes.rows`.
 
         Raises:
             ValueError: a partner batch that is missing or of other shape.
         """
         mixed = self.active(epoch, epochs) and float(torch.rand((), generator=generator)) < self.prob
         if not mixed:
-            return Mixed(self._unmixed(images), targets, targets, torch.ones(len(images), device=images.device))
+            return Mixed(self._unmixed(images), targets, targets, torch.ones(len(targets), device=images.device))
         if partner is None:
             if self.partner_sampler:
                 raise ValueError(f"{type(self).__name__} mixes with a batch from a {self.partner_sampler} sampler")
-            order = torch.randperm(len(images), generator=generator).to(images.device)
-            partner = images[order], targets[order]
+            order = torch.randperm(len(targets), generator=generator).to(images.device)
+            partner = images[order] if rows is None else rows(images, order), targets[order]
         if partner[0].shape != images.shape:
             raise ValueError(f"the partner batch has shape {tuple(partner[0].shape)}, not {tuple(images.shape)}")
         ratio = _beta(self.alpha, generator)
