@@ -19,7 +19,7 @@ from car_ext.datasets.picture import is_flat
 from car_ext.datasets.sample import spread
 from car_ext.datasets.split import Images
 from car_ext.errors import InputError
-from car_ext.text import printable
+from car_ext.text import gigabytes, printable
 
 WORTH = 2.0  # seconds of decoding, from which on a file is made
 TRIED = 8  # images that are decoded to tell how long all take, and compared with those of a file
@@ -132,8 +132,8 @@ def _made(
         say(f"{what} are not kept on disk: their files were changed while they were decoded")
         return None
     say(
-        f"{what} are decoded ({len(images) / seconds:,.0f} images/s) and kept in {path} ({math.prod(shape) / 1e9:.2f} "
-        "GB), from where they are read from now on"
+        f"{what} are decoded ({len(images) / seconds:,.0f} images/s) and kept in {path} "
+        f"({gigabytes(math.prod(shape))}), from where they are read from now on"
     )
     return Held(MappedImages(path), 0, flat)
 
@@ -163,11 +163,13 @@ def _opened(path: Path, shape: tuple[int, ...], tried: dict[int, np.ndarray], wh
         return str(error)
     touch(path)
     seconds = time.perf_counter() - start
-    say(f"{what} are read from {path} ({images.nbytes / 1e9:.2f} GB, checksum verified in {seconds:.1f} s)")
+    say(f"{what} are read from {path} ({gigabytes(images.nbytes)}, checksum verified in {seconds:.1f} s)")
     return Held(images, 0, flat)
 
 
-def source_path(images: LazyImages) -> str:
-    """Where the files of images are; "" where their source does not say."""
+def source_path(images: Images | np.ndarray) -> str:
+    """Where the files of images are; "" where they have none, or their source does not say."""
+    if not isinstance(images, LazyImages):
+        return ""
     source = images.source
     return str(getattr(source, "path", None) or getattr(getattr(source, "tree", None), "path", ""))

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +14,7 @@ from car_ext.datasets.mapped import Damaged, described, json_facts
 from car_ext.datasets.notes import say
 from car_ext.datasets.options import expanded
 from car_ext.errors import InputError
+from car_ext.text import gigabytes
 
 NONE = "none"  # the word for no folder
 RESTING = 24 * 3600  # seconds without use, after which a file may go to make room
@@ -40,7 +41,7 @@ class Kept(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
-def cache_folder(cache_dir: str | Path | None) -> Path | None:
+def find_folder(cache_dir: str | Path | None) -> Path | None:
     """The folder of decoded images; it need not exist. None where there is to be none.
 
     Args:
@@ -83,6 +84,29 @@ def _told(file: Kept, about: Path) -> Kept:
     return file._replace(data=data, part=part, where=where, shape=shape)
 
 
+def state(folder: Path | None, where: str) -> dict[str, Any]:
+    """What is kept in a folder, ready for JSON.
+
+    Args:
+        folder: None where nothing is kept.
+        where: the place of some data, as of `Kept`.
+
+    Returns:
+        folder; files and bytes of all; of_these: path, split, shape and bytes of each file of those data.
+    """
+    files = kept(folder) if folder else []
+    return {
+        "folder": str(folder) if folder else None,
+        "files": len(files),
+        "bytes": sum(file.bytes for file in files),
+        "of_these": [
+            {"path": str(file.path), "split": file.part, "shape": list(file.shape), "bytes": file.bytes}
+            for file in files
+            if where and file.where == where
+        ],
+    }
+
+
 def make_room(folder: Path, needed: int) -> str:
     """Removes files that no process has opened for a day, the longest unused first, until a new one fits.
 
@@ -106,9 +130,9 @@ def make_room(folder: Path, needed: int) -> str:
     if taken + needed <= share:
         return ""
     return (
-        f"they take {needed / 1e9:.1f} GB, and of the {share / 1e9:.1f} GB that decoded images may take in "
-        f"{str(folder)!r}, half of what is free, {taken / 1e9:.1f} GB are in use; make room, give a larger disk with "
-        "--cache-dir, or --cache-dir none"
+        f"they take {gigabytes(needed)}, and of the {gigabytes(share)} that decoded images may take in "
+        f"{str(folder)!r}, half of what is free, {gigabytes(taken)} are in use; make room, or name another disk with "
+        "--cache-dir"
     )
 
 

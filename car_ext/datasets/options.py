@@ -40,7 +40,7 @@ class DataOptions:
         val_share: share of each class's training images that is set aside as the validation split.
         split_seed: of these choices, and of that of `holdout.hold_out`.
         groups: what says which images stay together, see `draw.group_numbers`.
-        cache_dir: folder of decoded images, see `cache_folder.cache_folder`.
+        cache_dir: folder of decoded images, see `cache_folder.find_folder`.
     """
 
     data_root: str | Path | None = None
