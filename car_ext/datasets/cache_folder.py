@@ -101,7 +101,7 @@ def state(folder: Path | None, where: str) -> dict[str, Any]:
         "bytes": sum(file.bytes for file in files),
         "of_these": [
             {"path": str(file.path), "split": file.part, "shape": list(file.shape), "bytes": file.bytes}
-            for file in files
+            for file in sorted(files, key=lambda file: (file.part != "train", file.part != "val", file.path))
             if where and file.where == where
         ],
     }
