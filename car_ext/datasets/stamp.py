@@ -24,8 +24,8 @@ class Stamp(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, path: str | Path) -> "Stamp":
-        """Of a file, links followed; all zeros where there is none."""
+    def of(cls, path: str | Path | int) -> "Stamp":
+        """Of a file, links followed, or of an open one by its number; all zeros where there is none."""
         try:
             found = os.stat(path)  # noqa: PTH116  # of a million files, to which a Path each costs as much again
         except OSError:
