@@ -32,7 +32,7 @@ class Config:
         "digits",
         "data",
         f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
-        "parquet files, a .txt file of lines 'path label', or a .csv file of such columns",
+        "parquet files or tar shards, a .txt file of lines 'path label', or a .csv file of such columns",
     )
     data_root: str | None = option(
         None, "data", "folder with a benchmark's files, or to which the paths of a .txt or .csv file are relative"
