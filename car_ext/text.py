@@ -7,6 +7,11 @@ from pathlib import Path
 _PLAIN = " .,;-/%'\"?()=+"  # what means nothing to Markdown within a line
 
 
+def gigabytes(number: int) -> str:
+    """Bytes as text."""
+    return f"{number / 1e9:.2f} GB" if number >= 1e7 else f"{number / 1e6:.2f} MB"
+
+
 def percent(mean: float | None, deviation: float | None = None) -> str:
     """A fraction in per cent with one decimal: `84.3`, `84.3 ± 1.2`, or `-` where undefined."""
     if mean is None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from car_ext.text import printable
+from car_ext.text import gigabytes, printable
 
 CLASSES = 10  # of the largest, and of the smallest
 GROUPS = 10  # of copies, and of images that look alike
@@ -36,10 +36,25 @@ def print_survey(facts: Mapping[str, Any]) -> None:
     _print_unreadable(facts["unreadable"], say)
     _print_groups("of one content", facts["copies"], say)
     _print_groups(f"that look alike (up to {facts['near_bits']} of 64 bits differ)", facts["near"], say)
+    if "cache" in facts:
+        say()
+        say(_kept(facts["cache"]))
     say()
     say("what follows", "bold")
     for sentence in facts["follows"]:
         say(f"- {sentence}")
+
+
+def _kept(cache: Mapping[str, Any]) -> str:
+    """A line on the images that are kept decoded."""
+    if not cache["folder"]:
+        return "decoded images are not kept on disk"
+    of_these = [f"{file['split']} at {file['shape'][1]} pixels" for file in cache["of_these"]]
+    size = gigabytes(sum(file["bytes"] for file in cache["of_these"]))
+    these = f"{size} of these data ({', '.join(of_these)})" if of_these else "none of these data"
+    return f"decoded images kept on disk: {these}; of all data {gigabytes(cache['bytes'])} in {cache['folder']}" + (
+        "; --clear-cache removes them" if cache["files"] else ""
+    )
 
 
 def _classes(facts: Mapping[str, Any]) -> Table:

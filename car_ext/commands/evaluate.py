@@ -35,6 +35,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="as in training; its test images")
     parser.add_argument("--data-root", metavar="DIR", help="as in training")
     parser.add_argument("--label-column", metavar="NAME", help="as in training")
+    parser.add_argument("--cache-dir", metavar="DIR", help="as in training")
     parser.add_argument(
         "--batch-size", action=Number, low=1, metavar="N", help="images a call (default: by memory, at most 256)"
     )
@@ -144,7 +145,9 @@ def run(arguments: argparse.Namespace) -> int:
     evaluations = evaluate_all(
         arguments.models,
         arguments.data,
-        options=DataOptions(data_root=arguments.data_root, label_column=arguments.label_column),
+        options=DataOptions(
+            data_root=arguments.data_root, label_column=arguments.label_column, cache_dir=arguments.cache_dir
+        ),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         keep_logits=arguments.logits,

@@ -44,9 +44,12 @@ def versions() -> dict[str, Any]:
     import torch
 
     from car_ext import __version__
+    from car_ext.datasets.cache_folder import find_folder, state
     from car_ext.ops import library
     from car_ext.runtimes.onnx_file import working_providers
+    from car_ext.text import gigabytes
 
+    cache = state(find_folder(None), "")
     return {
         "car_ext": __version__,
         "python": f"{sys.version.split()[0]} on {platform.platform()}",
@@ -64,6 +67,7 @@ def versions() -> dict[str, Any]:
         ],
         "operator works on": [device for device in ("cpu", "cuda") if _operator_works(device)],
         "onnxruntime providers": working_providers(),
+        "decoded images": f"{cache['files']} files, {gigabytes(cache['bytes'])}, in {cache['folder']}",
     }
 
 

@@ -32,7 +32,7 @@ class Config:
         "digits",
         "data",
         f"{NAMES[0]} (built in); {', '.join(NAMES[1:])} (with --data-root); a folder or .zip of images, a folder of "
-        "parquet files, a .txt file of lines 'path label', or a .csv file of such columns",
+        "parquet files or tar shards, a .txt file of lines 'path label', or a .csv file of such columns",
     )
     data_root: str | None = option(
         None, "data", "folder with a benchmark's files, or to which the paths of a .txt or .csv file are relative"
@@ -126,7 +126,19 @@ class Config:
         "of the further views that --contrast compares, as --augment; auto is crop for digits, else simclr",
     )
     cache_gb: float | None = option(
-        None, "data", "memory for decoded images, in 10^9 bytes", low=0, changes_result=False
+        None,
+        "data",
+        "memory for decoded images that are in no file of --cache-dir, in 10^9 bytes; 0 decodes every image each time, "
+        "from files; default: a quarter of what is free",
+        low=0,
+        changes_result=False,
+    )
+    cache_dir: str | None = option(
+        None,
+        "data",
+        "folder where images whose decoding takes seconds are kept decoded, from one start to the next, up to half of "
+        "the disk that is free; none keeps none; default: the system's folder for caches, ~/.cache/car_ext on Linux",
+        changes_result=False,
     )
 
     model: str = option(

@@ -1,6 +1,5 @@
 """Long-tailed image data: the built-in digits, folders, .zip, list and parquet files, and the field's benchmarks."""
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from car_ext.datasets.benchmarks import BENCHMARKS, check_size
-from car_ext.datasets.cache import decode_all
+from car_ext.datasets.cache import hold
+from car_ext.datasets.cache_folder import find_folder
 from car_ext.datasets.duplicates import shared
 from car_ext.datasets.fingerprint import fingerprint
 from car_ext.datasets.holdout import hold_out, with_test, with_val
@@ -67,8 +67,9 @@ def load(
             shorter side of the training images up to 96, 224 for larger ones (`sample.default_size`).
         imbalance_ratio: largest over smallest class count, cut by `longtail.imbalance`; None: 50 for the
             digits, and everything else as it is.
-        cache_bytes: memory the decoded images may take; None is a quarter of what is free. A split that does
-            not fit is decoded image by image, with the same pixels.
+        cache_bytes: memory the decoded images may take; None is a quarter of what is free, and 0 decodes nothing ahead.
+            Where decoding a split takes seconds, it is decoded once into a file of options.cache_dir (`cache.hold`),
+            which counts for nothing here. A split that fits nowhere is decoded image by image, with the same pixels.
         splits: the splits worth decoding ahead; the others are listed only, enough for class_counts. Without
             "train", the data may have none, and its training split is then empty; a list file is then the test list,
             and data that come in one part are the test split. Without "test", the data may have none, and its test
@@ -88,7 +89,8 @@ def load(
     """
     loaded = list_data(data, image_size, imbalance_ratio, splits, options, trained)
     splits = [*splits, "val"] if loaded.val else splits
-    decoded = _decoded(loaded, splits, default_cache_bytes() if cache_bytes is None else cache_bytes)
+    folder = None if cache_bytes == 0 else find_folder(options.cache_dir if options else None)
+    decoded = _decoded(loaded, splits, default_cache_bytes() if cache_bytes is None else cache_bytes, folder)
     if "train" in splits:  # what is compared is the files, whether or not they are held in memory
         decoded = replace(decoded, fingerprint=fingerprint(loaded, splits))
     if {"train", "test"} <= {*splits}:
@@ -141,19 +143,19 @@ def _of_val(data: LongTailedData) -> list[str]:
     return [f"{len(data.val):,} validation images of {data.name} are for choices during training, not for its scores"]
 
 
-def _decoded(data: LongTailedData, splits: Collection[str], budget: int) -> LongTailedData:
-    """The data with each of the splits held in memory that fits into what the others leave of a number of bytes."""
+def _decoded(data: LongTailedData, splits: Collection[str], budget: int, folder: Path | None) -> LongTailedData:
+    """The data with each of the splits held in a file, or in memory where it fits into what the others leave of it."""
     for part in splits:
         split = getattr(data, part)
         if isinstance(split.images, np.ndarray):
             continue
-        array, shape = None, (len(split), data.image_size, data.image_size, data.channels)
-        if math.prod(shape) <= budget:
-            budget -= math.prod(shape)
-            array = decode_all(split.images, shape, f"decoding {part}")
-            data = replace(data, **{part: replace(split, images=array)})
+        shape = (len(split), data.image_size, data.image_size, data.channels)
+        held = hold(split.images, shape, budget, folder, data.name, part)
+        if held is not None:
+            budget -= held.bytes
+            data = replace(data, **{part: replace(split, images=held.images)})
         if isinstance(split.images, LazyImages):
-            warn_of_flat(split.images, array)
+            warn_of_flat(split.images, *((held.images, held.flat) if held else ()))
     return data
 
 

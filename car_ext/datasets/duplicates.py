@@ -8,6 +8,7 @@ import numpy as np
 
 from car_ext.datasets.content import content, locate, sketch, stored_bytes
 from car_ext.datasets.lazy import LazyImages, ResizedImages
+from car_ext.datasets.mapped import MappedImages
 from car_ext.datasets.split import Images, LongTailedData
 from car_ext.text import listed
 
@@ -62,7 +63,7 @@ def common(one: Stored, other: Stored) -> int:
 
 def _of_pair(train: Stored, test: Stored, *held: Stored) -> tuple[dict[int, int], str]:
     """Index of an image of the second split to that of a twin in the first, and why bytes were not read."""
-    if all(isinstance(images, np.ndarray | ResizedImages) for images in held):
+    if all(isinstance(images, np.ndarray | ResizedImages | MappedImages) for images in held):
         first, second = held
         return _of_one_content(first, second, *_of_one_sketch(first, second)), ""
     return _of_one_file(train, test)

@@ -1,7 +1,7 @@
 """Labels of several files, each with its own meaning, brought to the classes of the training files by name."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -63,6 +63,50 @@ class Classes:
         }
         known |= {label: self._labels.get(nfc(label), -1) for label in set(file.labels) if isinstance(label, str)}
         return np.array([known.get(label, -1) for label in file.labels], np.int64)
+
+
+def known_targets(files: Sequence[Labelled], classes: Classes, locate: Callable[[int], str]) -> np.ndarray:
+    """The labels of several files, one after another, (N,) int64.
+
+    Args:
+        files: N labels in all.
+        classes: of the training files.
+        locate: what to call an image in a message, counted over all files.
+
+    Raises:
+        InputError: a label is no class.
+    """
+    targets = np.concatenate([np.empty(0, np.int64), *map(classes.targets, files)])
+    if (targets < 0).any():
+        row = int(targets.argmin())
+        label = [label for file in files for label in file.labels][row]
+        number = len(classes.names)
+        raise InputError(
+            f"{locate(row)} has the label {label!r}, but the {number} classes have the labels 0 to {number - 1} or "
+            "their names"
+        )
+    return targets
+
+
+def check_counts(targets: np.ndarray, training: bool, classes: Classes, files: str) -> None:
+    """Refuses fewer than two classes, and one without training images.
+
+    Args:
+        targets: (N,) labels of the training images, or of the test images where there are no others.
+        training: which of both.
+        classes: of them.
+        files: what to call where they lie in a message.
+
+    Raises:
+        InputError: it is so.
+    """
+    counts = np.bincount(targets, minlength=len(classes.names))
+    if len(counts) < 2:
+        raise InputError(f"fewer than 2 classes are in {files}: a classifier needs at least 2")
+    if training and not counts.all():
+        raise InputError(
+            f"class {classes.names[counts.argmin()]!r} has no image in {files}: every class needs one to be trained on"
+        )
 
 
 def check_kinds(files: Sequence[Labelled]) -> list[str]:

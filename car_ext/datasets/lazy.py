@@ -12,7 +12,11 @@ from car_ext.errors import InputError
 
 
 class Files(Protocol):
-    """Where image files come from: a folder, a .zip file, parquet shards."""
+    """Where image files come from: a folder, a .zip file, parquet or tar shards.
+
+    It may also have `size(key)`, the bytes of an image file, and `stamps(keys)`, a `stamp.Stamp` of every file on disk
+    that the images of these keys lie in: with it, decoded images are kept from one start to the next.
+    """
 
     def read(self, key: Any) -> bytes:
         """The bytes of one image file."""

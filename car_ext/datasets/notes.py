@@ -14,6 +14,11 @@ LISTED = 5  # folders with a sentence of their own
 ENOUGH = 10  # test images of a class, of which each then weighs a tenth
 
 
+def say(line: str) -> None:
+    """Prints a line on what is being done, on stderr."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 @functools.cache
 def tell(note: str) -> None:
     """Prints a sentence on stderr, once in the life of a process: many runs may load the same data."""

@@ -40,6 +40,7 @@ class DataOptions:
         val_share: share of each class's training images that is set aside as the validation split.
         split_seed: of these choices, and of that of `holdout.hold_out`.
         groups: what says which images stay together, see `draw.group_numbers`.
+        cache_dir: folder of decoded images, see `cache_folder.find_folder`.
     """
 
     data_root: str | Path | None = None
@@ -53,6 +54,7 @@ class DataOptions:
     val_share: float = 0.0
     split_seed: int = 0
     groups: str | None = None
+    cache_dir: str | Path | None = None
 
     def check_used(self, data: str, *used: str) -> None:
         """Refuses what says where files are, but is not among the names of the options that data uses.

@@ -6,7 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from car_ext.datasets.mapped import MappedImages
 from car_ext.datasets.split import Images, Positions, Split
+from car_ext.machine.memory import available_bytes
 
 
 def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -38,6 +40,13 @@ def centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
     return np.ascontiguousarray(images[:, inside, inside])
 
 
+def at_hand(stored: Images | np.ndarray) -> bool:
+    """Whether images are there without being decoded or waited for, so that nobody need read them ahead."""
+    return isinstance(stored, np.ndarray) or (isinstance(stored, MappedImages) and stored.nbytes < available_bytes())
+
+
 def stack(stored: Images | np.ndarray, indices: Positions) -> np.ndarray:
     """Some stored images as one array, (N, H, W, C)."""
-    return stored[indices] if isinstance(stored, np.ndarray) else np.stack([stored[int(i)] for i in indices])
+    if isinstance(stored, np.ndarray):
+        return stored[indices]
+    return stored.rows(indices) if isinstance(stored, MappedImages) else np.stack([stored[int(i)] for i in indices])

@@ -10,6 +10,7 @@ import numpy as np
 
 from car_ext.datasets.decode import shorter_side
 from car_ext.datasets.lazy import Files, LazyImages
+from car_ext.datasets.mapped import MappedImages
 from car_ext.datasets.picture import flat_warning, is_flat
 from car_ext.errors import InputError
 
@@ -63,18 +64,26 @@ def default_size(source: Files, keys: Sequence[Any]) -> int:
     return size
 
 
-def warn_of_flat(images: LazyImages, decoded: np.ndarray | None = None) -> None:
-    """Warns, once, of images that hold nearly one value; all are looked at where they are decoded, else up to 16."""
-    looked_at = range(len(images)) if decoded is not None else spread(len(images), DECODED)
-    flat = []
-    for position in looked_at:
-        try:
-            pixels = images[position] if decoded is None else decoded[position]
-        except InputError:  # named again when it is needed
-            continue
-        if is_flat(pixels):
-            flat.append((position, pixels))
-    if flat:
-        position, pixels = flat[0]
-        path = images.source.locate(images.keys[position])
-        warnings.warn(flat_warning(path, pixels, len(flat), len(looked_at)), stacklevel=3)
+def warn_of_flat(
+    images: LazyImages, decoded: np.ndarray | MappedImages | None = None, flat: Sequence[int] | None = None
+) -> None:
+    """Warns, once, of images that hold nearly one value.
+
+    Args:
+        images: as they lie in their files.
+        decoded: all of them, of which all are looked at; None looks at up to 16.
+        flat: positions of those, where that is known.
+    """
+    stored = images if decoded is None else decoded
+    looked_at = spread(len(images), DECODED) if decoded is None else range(len(images))
+    found = [position for position in looked_at if _is_flat(stored, position)] if flat is None else flat
+    if found:
+        path = images.source.locate(images.keys[found[0]])
+        warnings.warn(flat_warning(path, stored[found[0]], len(found), len(looked_at)), stacklevel=3)
+
+
+def _is_flat(images: LazyImages | MappedImages | np.ndarray, position: int) -> bool:
+    try:
+        return is_flat(images[position])
+    except InputError:  # named again when it is needed
+        return False

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from car_ext.datasets.stamp import Stamp
 from car_ext.datasets.tree import FolderTree
 from car_ext.errors import InputError
 
@@ -92,6 +93,10 @@ class Shards:
         if data is None:
             raise InputError(f"{self.locate(key)} holds no bytes: store the image itself, not a path to it")
         return data
+
+    def stamps(self, keys: Sequence[int]) -> tuple[Stamp, ...]:
+        """Of the files."""
+        return self.tree.stamps(self.files)
 
     def locate(self, key: int) -> str:
         """What to call a row in a message."""

@@ -9,10 +9,12 @@ import threading
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, TypeAlias
 
+from car_ext.datasets.stamp import Stamp
 from car_ext.errors import InputError
 
 # No photograph is this large; a zip member that claims more is a decompression bomb.
@@ -116,6 +118,10 @@ class FolderTree:
             return (self.path / name).stat().st_size
         except OSError:
             return -1
+
+    def stamps(self, names: Sequence[str]) -> tuple[Stamp, ...]:
+        """Of each of some files."""
+        return tuple(Stamp.of(f"{self.path}/{name}") for name in names)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -236,6 +242,10 @@ class ZipTree:
         """The bytes of a member, counted; -1 where there is no such member."""
         member = self._members.get(name)
         return -1 if member is None else member.file_size
+
+    def stamps(self, names: Sequence[str]) -> tuple[Stamp, ...]:
+        """Of the archive, in which they all lie."""
+        return (Stamp.of(self.path),)
 
     def read(self, name: str) -> bytes:
         """The bytes of a member.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from car_ext import datasets
 from car_ext.datasets.notes import tell, unmeasured
-from car_ext.datasets.reading import centres, read_ahead
+from car_ext.datasets.reading import at_hand, centres, read_ahead
 from car_ext.errors import InputError
 from car_ext.evaluation.losses import differences
 from car_ext.evaluation.score import score
@@ -169,7 +169,7 @@ def _evaluate(
     sets = model.conformal
     coverage = Coverage(sets["thresholds"], sets["alpha"]) if sets else None
     batch_size = min(batch_size, len(split))
-    threads = 1 if isinstance(split.images, np.ndarray) else workers or min(8, os.cpu_count() or 1)
+    threads = 1 if at_hand(split.images) else workers or min(8, os.cpu_count() or 1)
     model(np.zeros((batch_size, *model.image_shape), np.uint8))  # allocations and kernel choices of the first call
     with tqdm(total=len(split), unit="img", desc=model.provider, disable=None if progress else True) as bar:
         batches = read_ahead(split, model.image_size, batch_size, threads)

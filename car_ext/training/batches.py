@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from car_ext import datasets
 from car_ext.config.config import Config
+from car_ext.datasets.reading import at_hand
 from car_ext.machine.device import Machine
 from car_ext.methods.heads.nearest_mean import NearestClassMean
 from car_ext.methods.samplers import build_sampler
@@ -112,4 +112,4 @@ class Batches:
     def _workers(self, split: datasets.Split) -> int:
         if self._config.workers is not None:
             return self._config.workers
-        return 0 if isinstance(split.images, np.ndarray) else min(8, os.cpu_count() or 1)
+        return 0 if at_hand(split.images) else min(8, os.cpu_count() or 1)

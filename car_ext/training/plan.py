@@ -19,6 +19,7 @@ from car_ext.methods.samplers import build_sampler
 from car_ext.models.classifier import Classifier, build_model
 from car_ext.priors import PerClass, shot_groups
 from car_ext.run.classifier import load_run
+from car_ext.text import gigabytes
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes, operations
 from car_ext.training.network import check_single_image, replace_head, sized
@@ -218,8 +219,3 @@ def _milestones(config: Config, steps: int) -> list[tuple[float, int, float]]:
     drops: Sequence[float] = config.drop_epochs or [config.epochs / 4, config.epochs / 2, 3 * config.epochs / 4]
     at = {0, round(config.warmup_epochs * steps), *(round(epoch * steps) for epoch in drops), config.epochs * steps}
     return [(round(step / steps, 3), step, rate_of_step(step, steps, config)) for step in sorted(at)]
-
-
-def gigabytes(number: int) -> str:
-    """Bytes as text."""
-    return f"{number / 1e9:.2f} GB" if number >= 1e7 else f"{number / 1e6:.2f} MB"

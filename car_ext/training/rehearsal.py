@@ -16,11 +16,12 @@ from car_ext.datasets import BENCHMARKS
 from car_ext.machine.device import find_device
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import available_bytes, default_cache_bytes, keep_freed_memory, peak_bytes
+from car_ext.text import gigabytes
 from car_ext.training.job import Job
 from car_ext.training.loader import alive_workers
 from car_ext.training.network import sized
 from car_ext.training.passes import logits_of
-from car_ext.training.plan import Plan, gigabytes
+from car_ext.training.plan import Plan
 
 STEPS, BATCHES = 3, 2  # to train on, to score
 LONG = 10  # seconds of a step, after which no other is tried

@@ -7,6 +7,7 @@ from pages import Parsed
 from pictures import save
 
 from car_ext.commands import program
+from car_ext.datasets import DataOptions, cache, identity, load
 
 
 def test_data(tmp_path, monkeypatch, capsys):
@@ -32,3 +33,29 @@ def test_bad_data_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["car-ext", "data", str(tmp_path / "nowhere")])
     assert program.car_ext_command() == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_decoded_images_are_told_and_removed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "WORTH", 0)
+    monkeypatch.setattr(identity, "TICK", 0.02)
+    for label, name in enumerate(["ant", "bee"]):
+        for number in range(5):
+            save(tmp_path / "photos" / name / f"{number}.png", label, number)
+    kept, data = tmp_path / "kept", str(tmp_path / "photos")
+
+    def said(*arguments):
+        monkeypatch.setattr(sys, "argv", ["car-ext", "data", *arguments, "--cache-dir", str(kept)])
+        code = program.car_ext_command()
+        return code, " ".join([*capsys.readouterr()])
+
+    assert "decoded images kept on disk: none of these data; of all data 0.00 MB" in said(data)[1]
+    side = load(data, options=DataOptions(cache_dir=kept)).image_size
+    assert f"of these data (train at {side} pixels, test at {side} pixels)" in " ".join(said(data)[1].split("\n"))
+    code, told = said("--clear-cache")
+    assert (code, list(kept.glob("*.npy"))) == (0, [])
+    assert "2 files of decoded images" in told
+    code, told = said()
+    assert code == 2
+    assert "--clear-cache" in told
+    monkeypatch.setattr(sys, "argv", ["car-ext", "data", "--clear-cache", "--cache-dir", "none"])
+    assert program.car_ext_command() == 2

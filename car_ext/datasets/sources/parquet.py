@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from car_ext.datasets.labels import Classes, Labelled, check_kinds, distinct
+from car_ext.datasets.labels import Classes, Labelled, check_counts, check_kinds, distinct, known_targets
 from car_ext.datasets.layout import WORDS, Arrangement, arranged, by_split, split_of
 from car_ext.datasets.lazy import LazyImages
 from car_ext.datasets.notes import LeftOut
@@ -55,10 +53,10 @@ def load(request: Request) -> LongTailedData:
     training = bool(taken["train"])
     classes = Classes(taken["train"] or taken["test"], training)
     shards = {split: Shards(tree, [file.path for file in part], columns[0]) for split, part in taken.items()}
-    targets = {split: _targets(part, classes, shards[split]) for split, part in taken.items()}
-    _check_counts(targets["train" if training else "test"], training, classes, path)
-    looked_at = shards["train" if training else "test"]
-    image_size = request.image_size or default_size(looked_at, range(len(looked_at)))
+    targets = {split: known_targets(part, classes, shards[split].locate) for split, part in taken.items()}
+    looked_at = "train" if training else "test"
+    check_counts(targets[looked_at], training, classes, f"the {looked_at} files of {str(path)!r}")
+    image_size = request.image_size or default_size(shards[looked_at], range(len(shards[looked_at])))
 
     def split(name: str) -> Split:
         rows = tuple(f"{file.path}:{row}" for file in taken[name] for row in range(len(file.labels)))
@@ -230,32 +228,6 @@ def _parts(
 
 def _are_unlabelled(files: Sequence[Labelled]) -> bool:
     return all(UNLABELLED.issuperset(file.labels) for file in files)
-
-
-def _targets(files: Sequence[Labelled], classes: Classes, shards: Shards) -> np.ndarray:
-    targets = np.concatenate([np.empty(0, np.int64), *map(classes.targets, files)])
-    if (targets < 0).any():
-        row = int(targets.argmin())
-        label = [label for file in files for label in file.labels][row]
-        names = classes.names
-        raise InputError(
-            f"{shards.locate(row)} has the label {label!r}, but the {len(names)} classes have the labels 0 to "
-            f"{len(names) - 1} or their names"
-        )
-    return targets
-
-
-def _check_counts(targets: np.ndarray, training: bool, classes: Classes, path: Path) -> None:
-    """Refuses fewer than two classes, and one without training images."""
-    counts = np.bincount(targets, minlength=len(classes.names))
-    if len(counts) < 2:
-        files = f"the {'train' if training else 'test'} files of {str(path)!r}"
-        raise InputError(f"fewer than 2 classes are in {files}: a classifier needs at least 2")
-    if training and not counts.all():
-        raise InputError(
-            f"class {classes.names[counts.argmin()]!r} has no image in the train files of {str(path)!r}: "
-            "every class needs one to be trained on"
-        )
 
 
 def _matches(data: str) -> bool:
