@@ -249,8 +249,8 @@ class _Runner:
         self.trial, self.lost = trial.number, False
         try:
             return self._score(trial)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            self.lost = True
+        except Exception:
+            self.lost = trial.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
             raise
 
     def _score(self, trial: "optuna.Trial") -> float:

@@ -86,7 +86,7 @@ class Pieces:
         return self._study.get_trials(deepcopy=False)
 
     def _fail(self, trial: "optuna.trial.FrozenTrial") -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # by another worker, meanwhile
+        with contextlib.suppress(RuntimeError):  # by another worker, meanwhile
             self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
