@@ -1,8 +1,10 @@
 """Where a study lies: a database, or a journal file on a disk that several machines share."""
 
+import contextlib
 import random
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from car_ext.errors import InputError
@@ -77,6 +79,29 @@ def open_storage(url: str) -> "optuna.storages.BaseStorage":
     raise AssertionError
 
 
+@contextlib.contextmanager
+def reached(url: str) -> Iterator[None]:
+    """What goes wrong with a storage meanwhile is one sentence.
+
+    Raises:
+        InputError: the storage is out of reach.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error  # Optuna's own clearing up may fail in turn
+        while cause and not isinstance(cause, (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise InputError(
+            f"{masked(url)} is out of reach: {_said(cause, _parse(url))}; what was trained is kept, and the same "
+            "command goes on from there."
+        ) from None
+
+
 def _open_journal(file: Path) -> "optuna.storages.BaseStorage":
     if not file.name or not file.parent.is_dir() or file.is_dir():
         raise InputError(f"--storage {JOURNAL}{file}: give a file in a folder that exists, on a disk that all share.")
@@ -106,7 +131,8 @@ def _no_driver(url: "sqlalchemy.engine.URL") -> str:
     )
 
 
-def _said(error: Exception, url: "sqlalchemy.engine.URL") -> str:
+def _said(error: BaseException, url: "sqlalchemy.engine.URL") -> str:
     """The first line of what a database said, without the password that it may repeat."""
-    first = str(error.__cause__ or getattr(error, "orig", None) or error).strip().splitlines()[0]
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else None
+    first = str(getattr(cause or error, "orig", None) or cause or error).strip().splitlines()[0]
     return first.replace(url.password, "***") if url.password else first

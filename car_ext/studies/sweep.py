@@ -24,7 +24,7 @@ from car_ext.seeds import derive
 from car_ext.studies import outcome
 from car_ext.studies import table as tables
 from car_ext.studies.space import Space
-from car_ext.studies.storage import journal_file, masked, needed, open_storage, optuna
+from car_ext.studies.storage import journal_file, masked, needed, open_storage, optuna, reached
 from car_ext.studies.trials import Pieces, interrupted, run_name
 from car_ext.studies.worker import Worker
 from car_ext.training.callbacks import Callback
@@ -124,9 +124,10 @@ def sweep(
         with Worker(journal.parent if journal else out, shared=journal is not None) as worker:
             pieces = Pieces(study, number, worker)
             runner = _Runner(config, space, out, seeds, objectives()[score], prune, progress, facts, points, pieces)
-            _work(study, runner, wait)
-        table = outcome.write(study, number, out)
-        outcome.draw(study, out)
+            with reached(storage or _own(out)):
+                _work(study, runner, wait)
+                table = outcome.write(study, number, out)
+                outcome.draw(study, out)
     if table["failed"] and not table["trials"]:
         raise InputError(f"every trial failed, the first with: {table['failed'][0]['reason']}")
     return table

@@ -211,6 +211,30 @@ def test_many_workers_may_begin_at_once_on_a_new_database(database):
         one.engine.dispose()
 
 
+def test_a_broken_connection_is_made_again_and_a_lost_database_is_named(database, space, tmp_path, monkeypatch):
+    import psycopg
+
+    hang_up = "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'frail'"
+    url, asked = database.replace("/postgres?", "/frail?"), []
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("create database frail")
+
+        def train(job, progress, callbacks):
+            asked.append(job)
+            if len(asked) == 3:
+                connection.execute("alter database frail allow_connections false")
+            connection.execute(hang_up)
+            raise InputError("this setting is bad")
+
+        monkeypatch.setattr(module, "train", train)
+        with pytest.raises(InputError, match=r"car:\*\*\*@.* is out of reach: .*not currently accepting") as error:
+            sweep(JOB, space(GRID), tmp_path / "out", seeds=[0], storage=url, progress=False)
+    assert len(asked) == 3
+    assert postgres.PLAIN not in str(error.value)
+    assert "the same command goes on" in str(error.value)
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text())["unfinished"] == 1
+
+
 def test_a_worker_taken_for_dead_gives_its_trial_up_and_goes_on(space, tmp_path, monkeypatch):
     train, grid, taken, url = module.train, space(GRID), [], f"sqlite:///{tmp_path}/out/sweep.db"
 
