@@ -17,6 +17,9 @@ examples:
       a loss of your choice with and without CAR
   %(prog)s --methods field --data photos/ --model resnet18 --seeds 0 1
       the field's methods, which come with car-ext, or those of a file of your own: name: {options of the job}
+  %(prog)s --methods field --data photos/ --seeds 0 1 2 --compare-out /shared/field
+      the same command on as many machines as share the disk: each run is trained by the first to come by, and resumed
+      by another where one is killed; whoever finishes the last one writes the table
 """
 SHOWN = 8  # methods in one report
 
@@ -27,13 +30,25 @@ def add_options(parser: Parser) -> None:
     from car_ext.recipes import METHODS
 
     parser.add_argument("--seeds", action=Number, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
-    parser.add_argument("--compare-out", type=Path, metavar="DIR", help="folder of the runs (runs/compare-DATA-MODEL)")
+    parser.add_argument(
+        "--compare-out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the runs (runs/compare-DATA-MODEL); on a disk of many machines, whose "
+        "locks hold for all of them (NFSv4, Lustre with flock), they share the work",
+    )
     parser.add_argument(
         "--methods",
         metavar="FILE",
         choices=names(METHODS),
         help="YAML file, or a name, such as field: several methods; by default cross-entropy, balanced softmax and CAR "
         "beside each (basics), or another --loss, or a --regularizer, with and without CAR",
+    )
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="where several processes share --compare-out: stay until the others have finished too, and resume what a "
+        "killed one leaves (a process that finds nothing left says what the others are at, and ends)",
     )
     add_job(parser)
 
@@ -46,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from car_ext.cli.tables import print_summary
     from car_ext.files import write_json, write_text
-    from car_ext.studies.comparison import compare, methods_of
+    from car_ext.studies.comparison import compare, methods_of, share
     from car_ext.studies.picture import draw
     from car_ext.studies.table import markdown, table, worst_first
 
@@ -54,6 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.compare_out or Path("runs") / f"compare-{Path(config.data).stem}-{config.model_name}"
     methods = methods_of(config, arguments.methods)
     exported = [] if arguments.methods else [list(methods)[-1]]
+    if taken := share(config, methods, seeds, out, wait=arguments.wait):
+        print(f"nothing left to do here; others are at work in {out}, and whoever ends last writes the table:")
+        print(*(f"- {run}" for run in taken), sep="\n")
+        return
     results = compare(config, methods, seeds, out, exported=exported)
     rows = table(results)
     print_summary(results, title=f"{config.data}, mean ± standard deviation of {len(seeds)} seed(s)")

@@ -70,6 +70,10 @@ class RunFolder:
         """The lines so far, one an epoch."""
         return [json.loads(line) for line in self._lines()]
 
+    def epochs(self) -> int:
+        """How many lines there are, also while another process writes the next one."""
+        return sum(line.endswith("\n") for line in self._lines())
+
     def _lines(self) -> list[str]:
         return self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self._metrics.exists() else []
 

@@ -12,6 +12,10 @@ from car_ext.errors import InputError
 INSIDE = ".lock"  # its name where it cannot lie beside the folder
 
 
+class Busy(InputError):
+    """Another process is at work in a folder."""
+
+
 @contextlib.contextmanager
 def alone(folder: Path, wait: bool = False) -> Iterator[None]:
     """No other process comes into the folder meanwhile; the system lets go of it where this one is killed.
@@ -24,7 +28,7 @@ def alone(folder: Path, wait: bool = False) -> Iterator[None]:
         wait: until it is free.
 
     Raises:
-        InputError: another process is in there, and we do not wait.
+        Busy: another process is in there, and we do not wait.
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,7 @@ def alone(folder: Path, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise InputError(
+        raise Busy(
             f"another process is at work in {folder}; wait until it ends, or give another folder (--out)."
         ) from None
     try:

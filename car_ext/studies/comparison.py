@@ -1,7 +1,9 @@
 """The same job by several methods and over several seeds: what each does to the worst class."""
 
+import contextlib
 import dataclasses
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from car_ext.export import to_onnx
 from car_ext.machine.processes import refuse_many
 from car_ext.recipes import METHODS
 from car_ext.run.folder import RunFolder
-from car_ext.run.lock import alone
+from car_ext.run.lock import Busy, alone
 from car_ext.studies.table import BEST
 from car_ext.training.train import train
 from car_ext.values import distinct
 
 BASICS = "basics"  # of the files of methods that come with the package
+WAIT = 5  # seconds between two looks at what the others do
 Methods = Mapping[str, Mapping[str, Any]]  # name -> the options in which it differs from the job
 
 
@@ -59,6 +62,48 @@ def with_and_without(config: Config) -> Methods:
     return {job.method: {"regularizer": job.regularizer} for job in both}
 
 
+def share(
+    config: Config,
+    methods: Methods,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    wait: bool = False,
+    progress: bool = True,
+) -> list[str]:
+    """Train every method with every seed, together with all others that do the same in `out`.
+
+    Runs go to `out/METHOD-seedN`, and each belongs to whoever takes its lock first; `out` may be on a disk that many
+    machines share, if its locks hold for all of them (NFSv4, Lustre with `flock`). The system takes the lock from a
+    process that is killed, and whoever comes by next resumes its run. Finished runs are left as they are.
+
+    Args:
+        config: the job.
+        methods: as of `compare`.
+        seeds: at least one.
+        out: folder of the runs.
+        wait: stay until the others have finished too, and resume what a killed one leaves.
+        progress: show that of the runs.
+
+    Returns:
+        The runs that others are at work on, or that follow on those, each with how far it is; empty at the end.
+
+    Raises:
+        InputError: anything wrong with a job, or runs in `out` that belong to another one.
+    """
+    refuse_many("a comparison")
+    distinct(seeds, "--seeds")
+    _check_stages(methods)
+    left = [(name, seed) for name in methods for seed in seeds]
+    while True:
+        before, left = left, [run for run in left if not _train(config, methods, *run, out, progress)]
+        if left and left == before and wait:
+            time.sleep(WAIT)
+        elif left in ([], before):  # else one of them may be free by now
+            runs = [RunFolder(out / f"{name}-seed{seed}") for name, seed in left]
+            return [f"{run.path.name}, {run.epochs()} epochs done" for run in runs]
+
+
 def compare(
     config: Config,
     methods: Methods,
@@ -68,47 +113,56 @@ def compare(
     exported: Sequence[str] = (),
     progress: bool = True,
 ) -> dict[str, list[dict]]:
-    """Train every method with every seed.
-
-    Runs go to `out/METHOD-seedN`; finished ones are read, not repeated, and an interrupted one is resumed.
+    """Train every method with every seed, as `share` does, and wait until all runs are finished.
 
     Args:
         config: the job.
         methods: name to options over the job's. `stage2` names an earlier method, whose run with the same seed is
             the first stage.
         seeds: at least one.
-        out: folder of the runs.
+        out: folder of the runs; finished ones are read, not repeated, and an interrupted one is resumed.
         exported: methods whose runs are exported and scored in onnxruntime as well.
+        progress: show that of the runs.
 
     Returns:
         Method name to its summaries, one a seed, and in each the overall accuracy of the best epoch, or of the one that
         validation images chose; those in onnxruntime as `METHOD, onnxruntime`.
 
     Raises:
-        InputError: anything wrong with a job, runs in `out` that belong to another one, or another process at work
-            there.
+        InputError: as of `share`.
     """
-    refuse_many("a comparison")
-    distinct(seeds, "--seeds")
-    with alone(out):
-        return _compare(config, methods, seeds, out, exported, progress)
-
-
-def _compare(
-    config: Config, methods: Methods, seeds: Sequence[int], out: Path, exported: Sequence[str], progress: bool
-) -> dict[str, list[dict]]:
+    share(config, methods, seeds, out, wait=True, progress=progress)
     results: dict[str, list[dict]] = {}
-    for name in methods:
-        for seed in seeds:
-            run_dir = out / f"{name}-seed{seed}"
-            job = _job(config, methods, name, seed, out)
-            job = dataclasses.replace(job, seed=seed, out=str(run_dir), resume=run_dir.exists())
-            summary = train(job, progress=progress)
-            results.setdefault(name, []).append(summary | {BEST.key: _best(summary, RunFolder(run_dir))})
-            if name in exported:
-                scored = evaluate(to_onnx(run_dir), config.data, options=config.data_options, progress=progress)
-                results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
+    with alone(out, wait=True):  # two may come to the end at once
+        for name in methods:
+            for seed in seeds:
+                run = RunFolder(out / f"{name}-seed{seed}")
+                summary = run.read_summary() or {}
+                results.setdefault(name, []).append(summary | {BEST.key: _best(summary, run)})
+                if name in exported:
+                    scored = evaluate(to_onnx(run.path), config.data, options=config.data_options, progress=progress)
+                    results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
     return results
+
+
+def _check_stages(methods: Methods) -> None:
+    for place, (name, options) in enumerate(methods.items()):
+        if (first := options.get("stage2")) not in (None, *list(methods)[:place]):
+            raise InputError(f"method {name!r} has stage2 {first!r}, which is no method before it.")
+
+
+def _train(config: Config, methods: Methods, name: str, seed: int, out: Path, progress: bool) -> bool:
+    """Whether the run is finished now; not where another process has it, or its first stage."""
+    first, run = methods[name].get("stage2"), RunFolder(out / f"{name}-seed{seed}")
+    if first and RunFolder(out / f"{first}-seed{seed}").read_summary() is None:
+        return False
+    job = dataclasses.replace(_job(config, methods, name, seed, out), seed=seed, out=str(run.path))
+    try:
+        with contextlib.nullcontext() if run.read_summary() else alone(run.path):
+            train(dataclasses.replace(job, resume=run.path.exists()), progress=progress)
+    except Busy:
+        return False
+    return True
 
 
 def _best(summary: Mapping[str, Any], run: RunFolder) -> float:
@@ -121,7 +175,5 @@ def _job(config: Config, methods: Methods, name: str, seed: int, out: Path) -> C
     options = dict(methods[name])
     if (first := options.get("stage2")) is None:
         return config.with_options(options, f"method {name!r}")
-    if first not in methods or list(methods).index(first) >= list(methods).index(name):
-        raise InputError(f"method {name!r} has stage2 {first!r}, which is no method before it.")
     threads = {"threads": config.threads}
     return second_stage(out / f"{first}-seed{seed}", threads | options, f"method {name!r}")

@@ -1,11 +1,11 @@
 """Many settings of one job, each over several seeds: a grid or Optuna's search, and one table of them, best first."""
 
+import contextlib
 import dataclasses
-import os
-import socket
 import sys
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +15,26 @@ from car_ext.config.config import Config
 from car_ext.datasets import LongTailedData
 from car_ext.datasets.notes import tell
 from car_ext.errors import InputError
-from car_ext.files import write_json, write_text
 from car_ext.machine.processes import refuse_many
 from car_ext.methods.regularizers.car import CAR
 from car_ext.metrics.vocabulary import SMOOTHED, Score, objectives
-from car_ext.metrics.worst_tenth import STRENGTH, smoothed_worst_tenth
+from car_ext.metrics.worst_tenth import smoothed_worst_tenth
 from car_ext.run.folder import RunFolder
 from car_ext.run.lock import alone
 from car_ext.seeds import derive
-from car_ext.studies import picture
+from car_ext.studies import outcome
 from car_ext.studies import table as tables
 from car_ext.studies.space import Space
-from car_ext.studies.trials import (
-    HEARTBEAT,
-    TrialState,
-    begun,
-    check_same,
-    is_interrupted,
-    optuna,
-    parameters_of,
-    queue,
-    run_name,
-)
+from car_ext.studies.storage import journal_file, masked, needed, open_storage, optuna, reached
+from car_ext.studies.trials import Pieces, interrupted, run_name
+from car_ext.studies.worker import Worker
 from car_ext.training.callbacks import Callback
 from car_ext.training.data import load_data
 from car_ext.training.train import train
 from car_ext.values import distinct
+
+DATABASE = "sweep.db"  # in the folder of a sweep that names no storage
+WAIT = 5  # seconds between two looks at what the others do
 
 
 def sweep(
@@ -54,13 +48,17 @@ def sweep(
     score: str = SMOOTHED.key,
     prune: bool | None = None,
     storage: str | None = None,
+    wait: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train the settings of `space`, on as many machines as call this with one `storage`.
 
-    Every run has a folder in `out`, named after its settings. After a kill the same call goes on: finished runs are
-    read, an interrupted one is resumed. After each trial the table is written to `out`, as sweep.json and sweep.md;
-    in the end also sweep.png.
+    Every run has a folder in `out`, named after its settings. After a kill the same call goes on, or another worker
+    does: a trial that was begun and came to no end is done again, on the same folder of runs from its last checkpoint
+    on. After each trial the table is written to `out`, as sweep.json and sweep.md; in the end also sweep.png.
+
+    What a trial tries is decided by its place among the trials, not by who does it: on a grid, and for the first nine
+    trials of tpe, which are random, many workers find what one does. Later ones depend on what was finished before.
 
     Args:
         config: the job. Scored are its validation images, if it has any; with `holdout` images held out from training;
@@ -69,74 +67,142 @@ def sweep(
         out: folder of the runs; its name is that of the study.
         search: "grid" for every combination; "tpe" for Optuna's tree-structured Parzen estimator (Bergstra et al.,
             NeurIPS 2011); None: a grid if the space is finite.
-        trials: with tpe, how many in all, those of earlier calls, pruned and failed ones included.
+        trials: with tpe, how many in all, those of other workers and earlier calls, pruned and failed ones included.
         seeds: of the runs of a trial.
         score: a key of `objectives`. By default `smoothed_worst_tenth` of the images of all runs of the trial, counted
             together: it tells settings apart whose worst classes are all at 0, where the search would be blind. Of any
             other score it is the mean over the runs.
         prune: stop a trial whose best epoch so far is below the median of the others' there, from a quarter of the
             epochs and five finished trials on; None: with tpe.
-        storage: database URL, as Optuna takes it; None: an SQLite file in `out`.
+        storage: as of `open_storage`; None: an SQLite file in `out`.
+        wait: stay until the other workers have finished too, and do what a killed one leaves.
         progress: show that of the runs.
 
     Returns:
         What sweep.json holds: `score`, `seeds`, `scored_on`; `trials`, rows as of `table.table` with their score,
-        their `parameters` and the name of their `runs`, best first; `pruned`, `failed`; and `unfinished`,
-        how many are still to be done, here or elsewhere.
+        their `parameters` and the name of their `runs`, best first; `pruned`, `failed`; `at_work`, what other workers
+        are doing; and `unfinished`, how many trials are still to end.
 
     Raises:
-        InputError: anything wrong with the job, another sweep in `out`, every trial failed, or no Optuna.
+        InputError: anything wrong with the job or the storage, another sweep in it, every trial failed, or no Optuna.
     """
-    if optuna is None:
-        raise InputError("a sweep needs Optuna, which is not installed; pip install 'car-ext[sweep]'.")
+    needed()
     refuse_many("a sweep")
     distinct(seeds, "--seeds")
     search = search or ("grid" if space.finite else "tpe")
-    points = list(space.grid()) if search == "grid" else []
+    points = list({run_name(point): point for point in space.grid()}.values()) if search == "grid" else None
     for name, options in space.cases.items():
         config.with_options(options, f"case {name!r}")
     # What is wrong with the data is wrong with every trial.
     data, *_ = load_data(dataclasses.replace(config, cache_gb=0))
-    scored_on = _scored_on(config, data)
+    facts = {
+        "space": repr(space),
+        "search": search,
+        "seeds": list(seeds),
+        "score": score,
+        "images": data.fingerprint,
+        "scored_on": _scored_on(config, data),
+    }
     prune = search == "tpe" if prune is None else prune
     pruner = optuna.pruners.MedianPruner(5, config.epochs // 4) if prune else optuna.pruners.NopPruner()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    out.mkdir(parents=True, exist_ok=True)
-    runner = _Runner(config, space, out, seeds, objectives()[score], prune, progress, scored_on)
+    journal = journal_file(storage)
     if progress:
-        tell(f"settings are scored on {scored_on}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        url = storage or f"sqlite:///{out.resolve()}/sweep.db"
-        database = optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT)
+        tell(f"settings are scored on {facts['scored_on']}")
+    with _quiet():
+        found = open_storage(storage) if storage else None
+        out.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
-            study_name=out.name, storage=database, direction="maximize", pruner=pruner, load_if_exists=True
+            study_name=out.name,
+            storage=found or open_storage(_own(out)),
+            sampler=optuna.samplers.RandomSampler(0),  # until a trial knows its place
+            pruner=pruner,
+            direction="maximize",
+            load_if_exists=True,
         )
-        check_same(study, out, config, {"space": repr(space), "search": search, "seeds": list(seeds), "score": score})
-        for point in points:
-            study.enqueue_trial(point, skip_if_exists=True)
-        while queue(study) or (search == "tpe" and begun(study) < trials):
-            # One process proposes the same settings every time; several must not propose the same ones.
-            seed = None if storage else derive("sweep", begun(study)) % 2**32
-            study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=bool(storage))
-            study.optimize(runner, n_trials=1, catch=(InputError,))
-            runner.write(study)
-    table = runner.write(study)
-    runner.draw(study)
+        outcome.check_same(study, config, facts)
+        number = trials if points is None else len(points)
+        study.set_user_attr("pieces", number)
+        with Worker(journal.parent if journal else out, shared=journal is not None) as worker:
+            pieces = Pieces(study, number, worker)
+            runner = _Runner(config, space, out, seeds, objectives()[score], prune, progress, facts, points, pieces)
+            with reached(storage or _own(out)):
+                _work(study, runner, wait)
+                table = outcome.write(study, number, out)
+                outcome.draw(study, out)
     if table["failed"] and not table["trials"]:
         raise InputError(f"every trial failed, the first with: {table['failed'][0]['reason']}")
     return table
 
 
-def markdown(table: Mapping[str, Any]) -> str:
-    """A sweep's table as Markdown, accuracies in per cent."""
-    score = objectives()[table["score"]]
-    lines = [f"Sorted by {score.key}, {_meaning(score)} {', '.join(map(str, table['seeds']))}.", ""]
-    lines += [f"Scored on {table['scored_on']}.", "", tables.markdown(table["trials"], first=[score])]
-    lines += [f"- pruned at epoch {row['epoch']} of seed {row['seed']}: {row['method']}" for row in table["pruned"]]
-    lines += [f"- failed: {row['method']}: {row['reason']}" for row in table["failed"]]
-    lines += [f"- not finished: {table['unfinished']}"] if table["unfinished"] else []
-    return "\n".join(lines).rstrip() + "\n"
+def show(out: Path, storage: str | None = None) -> dict[str, Any]:
+    """The table of a sweep as it stands in the storage, also written and drawn in `out`; nothing is trained.
+
+    Args:
+        out: as of `sweep`; of another machine's only the name need be the same.
+        storage: as of `sweep`.
+
+    Raises:
+        InputError: no such sweep, or none of its trials has begun.
+    """
+    needed()
+    with _quiet():
+        if not storage and not (out / DATABASE).exists():
+            raise InputError(f"{out} holds no sweep; give its --sweep-out, or the --storage where it lies.")
+        found = open_storage(storage or _own(out))
+        where = masked(storage) if storage else str(out)
+        names = optuna.get_all_study_names(found)
+        if out.name not in names:
+            there = f"only {', '.join(map(repr, names))}" if names else "nor any other"
+            raise InputError(f"{where} holds no study {out.name!r}, {there}.")
+        study = optuna.load_study(study_name=out.name, storage=found)
+        if outcome.began_as(study) is None:
+            raise InputError(f"no trial of the study {out.name!r} in {where} has begun.")
+        table = outcome.write(study, study.user_attrs["pieces"], out)
+        outcome.draw(study, out)
+    return table
+
+
+def _own(out: Path) -> str:
+    """The database of a sweep that names none."""
+    return f"sqlite:///{out.resolve()}/{DATABASE}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's log and its warnings of what may change in later versions."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _work(study: "optuna.Study", runner: "_Runner", wait: bool) -> None:
+    """Do trials until none is left."""
+    while True:
+        if runner.pieces.free():
+            try:
+                study.optimize(runner, n_trials=1, catch=(_Failed, _NothingLeft))
+            except Exception:
+                if not runner.lost:
+                    raise
+                tell(f"trial {runner.trial} was given to another worker, as this one gave no sign of life")
+            except BaseException:  # such as the SystemExit of a signal's handler; Optuna leaves it as running
+                study.tell(runner.trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+                raise
+            if outcome.began_as(study):
+                outcome.write(study, runner.pieces.number, runner.out)
+        elif wait and runner.pieces.at_work():
+            time.sleep(WAIT)
+        else:
+            return
+
+
+class _Failed(Exception):
+    """A trial's own `InputError`, which is noted."""
+
+
+class _NothingLeft(Exception):
+    """Other workers have taken the last pieces meanwhile."""
 
 
 def _scored_on(config: Config, data: LongTailedData) -> str:
@@ -157,18 +223,15 @@ def _counts(summary: Mapping[str, Any]) -> np.ndarray:
     return np.stack([np.rint(np.multiply(accuracies, images)), images])
 
 
-def _meaning(score: Score) -> str:
-    if score is not SMOOTHED:
-        return "the mean over seeds"
-    return (
-        "the mean over the worst tenth of the classes of (recognised + s m) / (images + s), where m is the accuracy "
-        f"over all images and s = {STRENGTH:g}; images counted together over seeds"
-    )
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Runner:
-    """What Optuna calls with every trial."""
+    """What Optuna calls with every trial.
+
+    Attributes:
+        points: the parameters of each piece of a grid; None where a search proposes them.
+        trial: number of the one at work.
+        lost: whether the storage took it from us.
+    """
 
     config: Config
     space: Space
@@ -177,12 +240,23 @@ class _Runner:
     score: Score
     prune: bool
     progress: bool
-    scored_on: str
+    facts: Mapping[str, Any]
+    points: Sequence[Mapping[str, Any]] | None
+    pieces: Pieces
+    trial: int = 0
+    lost: bool = False
 
     def __call__(self, trial: "optuna.Trial") -> float:
         """Train the settings with every seed; their score."""
-        trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
-        parameters = self.space.suggest(trial)
+        self.trial, self.lost = trial.number, False
+        try:
+            return self._score(trial)
+        except Exception:
+            self.lost = trial.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
+            raise
+
+    def _score(self, trial: "optuna.Trial") -> float:
+        parameters = self._parameters(trial)
         found, counts = [], []
         try:
             job = self._matched(self.space.job(self.config, parameters))
@@ -193,9 +267,35 @@ class _Runner:
                 trial.set_user_attr("scores", found)
         except InputError as error:
             trial.set_user_attr("failed", str(error))
-            raise
+            raise _Failed from error
         pooled = smoothed_worst_tenth(*np.sum(counts, axis=0)) if self.score is SMOOTHED else None
         return float(np.mean([row[self.score.key] for row in found])) if pooled is None else pooled
+
+    def _parameters(self, trial: "optuna.Trial") -> dict[str, Any]:
+        """What the trial tries, by its place alone: as before, where it was interrupted; of the grid; or proposed.
+
+        Raises:
+            InputError: the study has begun as another sweep.
+        """
+        piece = self.pieces.claim(trial, lambda: self._join(trial))
+        if piece is None:
+            raise _NothingLeft
+        before = interrupted(trial.study.get_trials(deepcopy=False), piece)
+        given = dict(self.points[piece]) if self.points is not None else before[-1].params if before else {}
+        proposing = optuna.samplers.TPESampler(seed=derive("sweep", piece) % 2**32, constant_liar=True)
+        trial.study.sampler = optuna.samplers.PartialFixedSampler(given, proposing)
+        parameters = self.space.suggest(trial)
+        label = self.space.label(parameters)
+        trial.set_user_attr("label", label)
+        if before and self.progress:
+            host = before[-1].user_attrs["worker"][0]
+            print(f"{label}: again, after {len(before)} interruption(s), the last on {host}", file=sys.stderr)
+        return parameters
+
+    def _join(self, trial: "optuna.Trial") -> None:
+        """The first trial notes what the sweep is, and each later one is of the same."""
+        if not outcome.check_same(trial.study, self.config, self.facts):
+            trial.set_user_attr("sweep", {"job": self.config.to_dict(), **self.facts})
 
     def _matched(self, job: Config) -> Config:
         if not self.space.matched_strength:
@@ -232,45 +332,6 @@ class _Runner:
         if self.score.of(scored) is None:
             raise InputError(f"{self.score.key} is not defined on {summary['data']}; choose another --score.")
         return scored
-
-    def write(self, study: "optuna.Study") -> dict[str, Any]:
-        """The table as it is now, also written."""
-        states: dict[TrialState, list] = {state: [] for state in TrialState}
-        for trial in study.get_trials(deepcopy=False):
-            if parameters_of(trial) not in map(parameters_of, states[trial.state]) and not is_interrupted(trial):
-                states[trial.state].append(trial)
-        done = states[TrialState.COMPLETE]
-        key, found = self.score.key, {str(trial.number): trial.user_attrs["scores"] for trial in done}
-        rows = tables.table(found, further=[self.score])
-        table = {
-            "score": key,
-            "seeds": list(self.seeds),
-            "scored_on": self.scored_on,
-            "trials": sorted(
-                (row | {key: trial.value} | self._described(trial) for row, trial in zip(rows, done, strict=True)),
-                key=lambda row: (-row[key], -(row["rarest_three_accuracy"] or 0.0), row["method"]),
-            ),
-            "pruned": [trial.user_attrs["pruned"] | self._described(trial) for trial in states[TrialState.PRUNED]],
-            "failed": [
-                {"reason": trial.user_attrs["failed"]} | self._described(trial) for trial in states[TrialState.FAIL]
-            ],
-            "unfinished": len(states[TrialState.WAITING]) + len(states[TrialState.RUNNING]),
-        }
-        write_json(self.out / "sweep.json", table)
-        write_text(self.out / "sweep.md", markdown(table))
-        return table
-
-    def draw(self, study: "optuna.Study") -> None:
-        """The finished trials as a picture."""
-        done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-        if done:
-            scores = {self._described(trial)["method"]: trial.user_attrs["scores"] for trial in done}
-            title = f"{Path(self.config.data).stem}: mean over {len(self.seeds)} seed(s)"
-            picture.draw_scores(scores, self.out / "sweep.png", title)
-
-    def _described(self, trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
-        parameters = parameters_of(trial)
-        return {"method": self.space.label(parameters), "parameters": parameters, "runs": run_name(parameters)}
 
 
 def _mean_weight(config: Config, counts: np.ndarray) -> float:

@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from car_ext import InputError
+from car_ext.commands import compare as compare_command
+from car_ext.commands import program
 from car_ext.config.config import CAROptions, Config
 from car_ext.config.recipe import read_recipe
 from car_ext.recipes import METHODS
-from car_ext.studies.comparison import compare, methods_of, read_methods, with_and_without
+from car_ext.run.folder import RunFolder
+from car_ext.studies import comparison
+from car_ext.studies.comparison import compare, methods_of, read_methods, share, with_and_without
 from car_ext.studies.picture import draw
 from car_ext.studies.table import markdown, table, worst_first
 
@@ -122,3 +128,63 @@ def test_script_says_what_is_wrong(tmp_path):
     assert result.returncode == 2
     assert "--epochs" in result.stderr
     assert not (tmp_path / "x").exists()
+
+
+SHARED = "held: {regularizer: car}\ncrt: {stage2: held, retrain: crt, epochs: 2}\nce: {}\n"
+OTHER = """
+import sys, time
+from pathlib import Path
+
+from car_ext.config.config import Config
+from car_ext.studies import comparison
+from car_ext.training.callbacks import Callback
+
+class Stops(Callback):
+    def after_epoch(self, row):
+        print("in the midst", flush=True)
+        time.sleep(600)
+
+train, folder = comparison.train, Path(sys.argv[1])
+comparison.train = lambda job, progress: train(job, progress=progress, callbacks=[Stops()])
+methods = comparison.read_methods(str(folder / "mine.yaml"), folder)
+comparison.share(Config(epochs=3), methods, [0], folder / "shared", progress=False)
+"""
+
+
+def test_two_processes_share_the_runs_and_a_killed_one_s_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "WAIT", 0.2)
+    (tmp_path / "mine.yaml").write_text(SHARED)
+    methods, job = read_methods(str(tmp_path / "mine.yaml"), tmp_path), Config(epochs=3)
+    shared, lines = tmp_path / "shared", tmp_path / "shared" / "held-seed0" / "metrics.jsonl"
+    with subprocess.Popen([sys.executable, "-c", OTHER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in the midst\n"
+        begun = lines.read_text()
+        left = share(job, methods, [0], shared, progress=False)
+        assert left == ["held-seed0, 1 epochs done", "crt-seed0, 0 epochs done"], "one has it, and one builds upon it"
+        assert RunFolder(shared / "ce-seed0").read_summary()
+        killer = threading.Timer(1, other.kill)
+        killer.start()
+        results = compare(job, methods, [0], shared, progress=False)  # and so sees it die
+        assert not killer.is_alive()
+    assert lines.read_text().startswith(begun), "the epoch was not trained again"
+    assert len(lines.read_text().splitlines()) == 3
+    alone = compare(job, methods, [0], tmp_path / "alone", progress=False)
+    assert table(results) == table(alone)
+    assert list(results) == ["held", "crt", "ce"]
+
+
+def test_who_finds_nothing_left_says_what_the_others_are_at(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", f"compare --epochs 1 --loss focal --seeds 4 --compare-out {out}".split())
+    taken = [FileLock(out / f".{name}-seed4.lock") for name in ("focal", "focal+car")]
+    out.mkdir()
+    for lock in taken:
+        lock.acquire()
+    assert program.alone(compare_command, "compare") == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"nothing left to do here; others are at work in {out}, and whoever ends last")
+    assert text.endswith("- focal-seed4, 0 epochs done\n- focal+car-seed4, 0 epochs done\n")
+    for lock in taken:
+        lock.release()
+    assert program.alone(compare_command, "compare") == 0
+    assert "| focal+car | 1 |" in (out / "comparison.md").read_text()

@@ -28,8 +28,10 @@ optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
 
 import sqlalchemy  # noqa: E402
 
+from car_ext.studies import storage  # noqa: E402
 from car_ext.studies import sweep as module  # noqa: E402
-from car_ext.studies.sweep import markdown, sweep  # noqa: E402
+from car_ext.studies.outcome import markdown  # noqa: E402
+from car_ext.studies.sweep import sweep  # noqa: E402
 
 TRAIN = Path(__file__).parents[2] / "train"
 JOB = Config(epochs=2, batch_size=128)
@@ -269,7 +271,7 @@ def test_bad_input_leaves_no_folder(space, tmp_path, monkeypatch):
         run(space(TWO), tmp_path / "out", Config(data="photos"))
     with pytest.raises(InputError, match=r"lr is a range, .*\[0.1, 1, log, 5\]; or search with tpe"):
         run(space("lr: [0.1, 1.0, log]\n"), tmp_path / "out", search="grid")
-    monkeypatch.setattr(module, "optuna", None)
+    monkeypatch.setattr(storage, "optuna", None)
     with pytest.raises(InputError, match=r"pip install 'car-ext\[sweep\]'"):
         run(space(TWO), tmp_path / "out")
     assert not (tmp_path / "out").exists()
