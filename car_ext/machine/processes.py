@@ -57,7 +57,7 @@ class Processes:
         if self.size == 1:
             return own
         first, last = self._bounds(total, self.rank)
-        return _Gather.apply(own[: last - first], self, total)  # type: ignore[no-any-return]
+        return _Gather.apply(own[: last - first], self, total)
 
     def rows(self, own: Tensor, order: Tensor) -> Tensor:
         """This process's part of the rows `order` (total,) of a batch of which it holds the part `own`.
@@ -86,7 +86,7 @@ class Processes:
             return make()
         box: list[Any] = [make() if self.first else None]
         dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
-        return box[0]  # type: ignore[no-any-return]
+        return box[0]
 
     def tensors_of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of the first process, on the CPU, on all of them; what others give is not looked at."""

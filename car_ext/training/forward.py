@@ -67,7 +67,7 @@ class SharedForward:
 
     def __call__(self, inputs: Tensor, views: Tensor | None = None) -> Passed:
         with self._own_draws():
-            return (self._replica or self._call)(inputs, views)  # type: ignore[no-any-return]
+            return (self._replica or self._call)(inputs, views)
 
     def synced(self, inputs: Tensor, last: bool) -> AbstractContextManager:
         """For forward and backward pass of a batch; gradients are exchanged in the `last` of a step."""

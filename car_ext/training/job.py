@@ -16,6 +16,7 @@ from car_ext.machine.device import Machine
 from car_ext.machine.processes import ALONE, Processes
 from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
+from car_ext.metrics.confusions import Confusions
 from car_ext.metrics.scoring import Scoring
 from car_ext.metrics.summary import group_accuracies
 from car_ext.metrics.vocabulary import scores
@@ -168,7 +169,7 @@ class Job:
         self.seconds += time.perf_counter() - start
         return row
 
-    def _scores(self, part: str, confusion: np.ndarray) -> dict[str, Any]:
+    def _scores(self, part: str, confusion: Confusions) -> dict[str, Any]:
         accuracies = group_accuracies(confusion, self.data.class_counts)
         return {f"{part}_{score.epoch}": accuracies[score.key] for score in scores() if score.epoch}
 

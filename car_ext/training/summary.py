@@ -38,8 +38,8 @@ def _made(
     job: Job,
     kept_epoch: int,
     scored: dict[str, Scoring],
-    train_confusion: np.ndarray,
-    moving_average: dict[str, float | None] | None,
+    train_confusion: Confusions,
+    moving_average: dict[str, Any] | None,
 ) -> Made:
     config, data, device, amp = job.config, job.data, job.machine.device, job.machine.amp
     parts = {"test": data.test} if data.val is None else {"test": data.test, "val": data.val}
