@@ -41,6 +41,17 @@ def test_cpu(tmp_path):
         assert row[-1] == "-"
 
 
+def test_cache():
+    done = run("cache.py", "--images", 12, "--width", 40, "--height", 30, "--side", 16, "--turns", 1)
+    assert done.returncode == 0, done.stderr
+    decoding, epochs, checksums, starts = tables(done.stdout)
+    assert [row[0] for row in decoding[1:]] == [f"to {to}, {n} threads" for n in (1, 2) for to in ("memory", "a file")]
+    assert [row[0] for row in epochs[1:]] == ["memory", "the file", "decoding, 1 thread"]
+    assert len(checksums) == 3
+    assert len(starts) == 4
+    assert all(number(row[1]) >= 0 for table in (decoding, epochs, checksums, starts) for row in table[1:])
+
+
 def test_gpu_dry_run(tmp_path):
     done = run("gpu.py", "--dry-run", "--seconds", 0.1, "--write", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,6 +11,21 @@ from car_ext.datasets.split import Split
 from car_ext.errors import InputError
 
 MOST_FOLDS = 20  # that groups are dealt into
+MOST_PAIRS = 1 << 27  # of a group and a class: 1 GB, and a minute or so
+
+
+def by_class(targets: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """The positions of each class, rising, in one pass over all: classes may be many.
+
+    Args:
+        targets: (N,) labels in 0 .. K-1.
+        num_classes: K.
+
+    Returns:
+        K arrays of int64, which may be shuffled in place.
+    """
+    ends = np.cumsum(np.bincount(targets, minlength=num_classes))
+    return np.split(np.argsort(targets, kind="stable"), ends[:-1])
 
 
 def drawn(targets: np.ndarray, num_classes: int, share: float, seed: int = 0) -> np.ndarray:
@@ -26,7 +41,7 @@ def drawn(targets: np.ndarray, num_classes: int, share: float, seed: int = 0) ->
         Their positions, rising int64.
     """
     random = np.random.RandomState(seed)  # whose stream NumPy promises never to change
-    orders = [random.permutation(np.flatnonzero(targets == label)) for label in range(num_classes)]
+    orders = [random.permutation(positions) for positions in by_class(targets, num_classes)]
     sizes = drawn_counts(np.bincount(targets, minlength=num_classes), share)
     return np.sort(np.concatenate([order[:size] for order, size in zip(orders, sizes, strict=True)]))
 
@@ -60,11 +75,21 @@ def drawn_groups(targets: np.ndarray, groups: np.ndarray, share: float, seed: in
 
     Returns:
         The positions of the images, rising int64.
+
+    Raises:
+        InputError: groups times classes are too many for scikit-learn, which counts each pair of them.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and seldom needed
 
-    alone = [np.unique(groups[targets == label]) for label in np.unique(targets)]
-    kept = np.unique(np.concatenate([of_class for of_class in alone if len(of_class) == 1] or [groups[:0]]))
+    groups = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    number, num_classes = int(groups.max(initial=-1)) + 1, int(targets.max(initial=-1)) + 1
+    if number * num_classes > MOST_PAIRS:
+        raise InputError(
+            f"--groups has {number:,} groups of {num_classes:,} classes, whose table of counts is too large to deal "
+            "them out: deal them out yourself, in the column split of a .csv list"
+        )
+    classes, of_class = np.divmod(np.unique(targets * number + groups), max(number, 1))  # each group of each class
+    kept = of_class[np.bincount(classes, minlength=num_classes)[classes] == 1]
     free = np.flatnonzero(~np.isin(groups, kept))
     fold = max(Fraction(share).limit_denominator(MOST_FOLDS), Fraction(1, MOST_FOLDS))
     fold = min(fold, Fraction(MOST_FOLDS - 1, MOST_FOLDS))
@@ -78,9 +103,12 @@ def drawn_groups(targets: np.ndarray, groups: np.ndarray, share: float, seed: in
     taken = np.concatenate(dealt[: max(1, round(share * folds))])
     held = np.zeros(len(targets), bool)
     held[taken] = True
-    for label in np.unique(targets):  # a class all of whose groups were taken gets the first of them back
-        if held[targets == label].all():
-            held[groups == groups[targets == label].min()] = False
+    of_group = by_class(groups, number)
+    for positions in by_class(
+        targets, num_classes
+    ):  # a class all of whose groups were taken gets the first of them back
+        if positions.size and held[positions].all():
+            held[of_group[groups[positions].min()]] = False
     return np.flatnonzero(held)
 
 

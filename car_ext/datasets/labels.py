@@ -46,7 +46,7 @@ class Classes:
     """
 
     def __init__(self, files: Sequence[Labelled], training: bool) -> None:
-        named = dict.fromkeys(name for file in files for name in file.names)
+        named = dict.fromkeys(name for names in dict.fromkeys(file.names for file in files) for name in names)
         found = {label for file in files for label in file.labels if label is not None}
         numbers = sorted(label for label in found if isinstance(label, int))
         text = sorted({nfc(label) for label in found if isinstance(label, str)})
@@ -57,12 +57,15 @@ class Classes:
 
     def targets(self, file: Labelled) -> np.ndarray:
         """The labels of a file as of `names`, (N,) int64; -1 for one that is no class."""
-        numbered = dict(enumerate(file.names)) if file.names else self._numbered
-        known: dict[Label, int] = {
-            number: self._labels[name] for number, name in numbered.items() if name in self._labels
-        }
-        known |= {label: self._labels.get(nfc(label), -1) for label in set(file.labels) if isinstance(label, str)}
-        return np.array([known.get(label, -1) for label in file.labels], np.int64)
+        known = {label: self._target(label, file.names) for label in set(file.labels)}  # files and classes may be many
+        return np.array([known[label] for label in file.labels], np.int64)
+
+    def _target(self, label: Label, names: tuple[str, ...]) -> int:
+        if isinstance(label, int):
+            name = (names[label] if 0 <= label < len(names) else None) if names else self._numbered.get(label)
+        else:
+            name = None if label is None else nfc(label)
+        return -1 if name is None else self._labels.get(name, -1)
 
 
 def known_targets(files: Sequence[Labelled], classes: Classes, locate: Callable[[int], str]) -> np.ndarray:

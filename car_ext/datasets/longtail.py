@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from car_ext.datasets.draw import by_class
 from car_ext.datasets.profiles import exponential_profile, step_profile
 from car_ext.errors import InputError
 from car_ext.values import check
@@ -70,8 +71,7 @@ def imbalance(
     # NumPy promises that the stream of RandomState, which np.random.seed seeds as well, never changes.
     random = np.random.RandomState(seed)
     kept = []
-    for label, count in enumerate(needed):
-        positions = np.flatnonzero(targets == label)
+    for positions, count in zip(by_class(targets, len(class_names)), needed, strict=True):
         if selection == "seeded":
             random.shuffle(positions)
         kept.append(positions[:count])

@@ -98,4 +98,4 @@ def find_source(data: str) -> Source:
     names = dict.fromkeys((*NAMES, *(name for source in sources for name in source.names)))
     close = difflib.get_close_matches(data, names, n=1)
     fix = f"did you mean {close[0]!r}?" if close else f"check the path, or give {', '.join(names)}"
-    raise InputError(f"data {called} is no image folder, .zip, .txt or .csv file or built-in name: {fix}")
+    raise InputError(f"data {called} is no image folder, .zip, .tar, .txt or .csv file or built-in name: {fix}")

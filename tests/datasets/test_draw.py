@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from car_ext.datasets.draw import drawn, drawn_counts, drawn_groups, group_numbers
+from car_ext.datasets import draw
+from car_ext.datasets.draw import by_class, drawn, drawn_counts, drawn_groups, group_numbers
 from car_ext.datasets.split import Split
 from car_ext.errors import InputError
 
@@ -34,6 +35,19 @@ def test_about_the_share_of_each_class_is_taken():
 def test_the_choice_is_that_of_every_version():
     assert drawn(np.repeat([0, 1], [6, 4]), 2, 0.34).tolist() == [2, 5, 9]
     assert drawn_counts(np.array([0, 1, 2, 10]), 0.2).tolist() == [0, 0, 1, 2]
+
+
+def test_positions_by_class_are_those_of_a_look_at_every_class():
+    targets = np.random.default_rng(0).integers(0, 50, 400) * 2  # half of the classes have none
+    found = by_class(targets, 101)
+    assert len(found) == 101
+    assert all((found[label] == np.flatnonzero(targets == label)).all() for label in range(101))
+
+
+def test_too_many_groups_of_too_many_classes_are_refused(monkeypatch):
+    monkeypatch.setattr(draw, "MOST_PAIRS", 19)
+    with pytest.raises(InputError, match="10 groups of 2 classes"):
+        drawn_groups(np.arange(40) % 2, np.arange(40) // 4 * 7, 0.2)
 
 
 def named(*files, groups=()):
