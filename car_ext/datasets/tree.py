@@ -1,6 +1,5 @@
 """One way to list and read a folder and a .zip file."""
 
-import itertools
 import os
 import re
 import stat
@@ -11,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 from car_ext.datasets.stamp import Stamp
@@ -94,7 +93,7 @@ class FolderTree:
         """
         found = Listing([], [], [])
         try:
-            with os.scandir(self.path / folder) as entries:
+            with os.scandir(f"{self.path}/{folder}") as entries:
                 for entry in entries:
                     if _hidden(entry.name):
                         if entry.is_file(follow_symlinks=False):
@@ -187,7 +186,7 @@ class ZipTree:
                     f"zip file {str(self.path)!r} holds the unsafe path {name!r}, which {danger(name)}: "
                     "pack it again with plain relative paths"
                 )
-            members[str(PurePosixPath(name))] = info
+            members["/".join(part for part in name.split("/") if part not in ("", "."))] = info
         return members
 
     def _name(self, info: zipfile.ZipInfo) -> str:
@@ -213,15 +212,18 @@ class ZipTree:
     def _folders(self) -> dict[str, tuple[set[str], set[str], set[str]]]:
         folders: dict[str, tuple[set[str], set[str], set[str]]] = {"": (set(), set(), set())}
         for name, info in self._members.items():
-            path = PurePosixPath(name)
-            if not path.parts or any(map(_hidden, path.parts[:-1])) or (info.is_dir() and _hidden(path.name)):
+            *above, last = name.split("/")
+            if not last or any(map(_hidden, above)) or (info.is_dir() and _hidden(last)):
                 continue
-            parents = [*reversed((path / "_" if info.is_dir() else path).parents)]
-            for parent, child in itertools.pairwise(parents):
-                folders[_key(parent)][0].add(child.name)
-                folders.setdefault(_key(child), (set(), set(), set()))
+            parent = ""
+            for part in (*above, last) if info.is_dir() else above:
+                folder = f"{parent}/{part}" if parent else part
+                if folder not in folders:
+                    folders[folder] = (set(), set(), set())
+                    folders[parent][0].add(part)
+                parent = folder
             if not info.is_dir():
-                folders[_key(path.parent)][2 if _hidden(path.name) else 1].add(path.name)
+                folders[parent][2 if _hidden(last) else 1].add(last)
         return folders
 
     def list(self, folder: str) -> Listing:
@@ -323,7 +325,3 @@ def unsafe(name: str) -> bool:
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
-
-
-def _key(path: PurePosixPath) -> str:
-    return "" if path == PurePosixPath() else str(path)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from car_ext.datasets import Split
+from car_ext.datasets.mapped import MappedImages, write
 from car_ext.errors import InputError
+from car_ext.methods.samplers import build_sampler
 from car_ext.training import loader
 
 
@@ -80,3 +82,21 @@ def test_other_errors_keep_their_traceback():
     with pytest.raises(RuntimeError, match="defect") as caught, loader.alive_workers():
         list(batches(defect, 1))
     assert not isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoded_images_of_a_file_make_the_batches_that_those_in_memory_make(workers, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 12, 12, 3), np.uint8)
+    write(tmp_path / "decoded.npy", pixels.shape, np.split(pixels, [20]), {})
+    splits = [Split(images, np.arange(37) % 3) for images in (pixels, MappedImages(tmp_path / "decoded.npy"))]
+    splits = [split.take(np.arange(36, 0, -1)) for split in splits]
+    samplers = [build_sampler("instance", split.targets, 5, 1) for split in splits]
+    trains = [
+        loader.train_loader(split, 8, "crop-flip", sampler, workers, pin_memory=False, views=1)
+        for split, sampler in zip(splits, samplers, strict=True)
+    ]
+    evaluations = [loader.ordered_loader(split, 8, 5, workers, False) for split in splits]
+    epochs = ([loader.begin_epoch(train, epoch, 2) for train in trains] for epoch in (1, 2))
+    for held, mapped in (*epochs, map(iter, evaluations)):
+        for batch, other in zip(held, mapped, strict=True):
+            assert all(map(torch.equal, batch, other))

@@ -205,7 +205,9 @@ def _files(tree: Tree, place: Place | None, class_names: tuple[str, ...], left_o
     outside = tree.list(place.folder).files
     left_out.add(tree.locate(place.folder), ["in no class folder"] * len(outside))
     return [
-        _images(tree, str(PurePosixPath(place.folder, place.classes[name])), left_out) if name in place.classes else []
+        _images(tree, "/".join(filter(None, (place.folder, place.classes[name]))), left_out)
+        if name in place.classes
+        else []
         for name in class_names
     ]
 
@@ -216,10 +218,12 @@ def _images(tree: Tree, folder: str, left_out: LeftOut) -> list[str]:
     for inside, listing in walk(tree, folder):
         taken = [file for file in listing.files if _is_image(file)]
         images += (f"{inside}/{file}" for file in taken)
-        left_out.add(tree.locate(folder), [ending(file) for file in listing.files if not _is_image(file)])
+        kinds = [ending(file) for file in listing.files if not _is_image(file)]
         # ._ is what macOS notes of the file whose name follows.
         hidden = [file for file in listing.hidden if _is_image(file) and not file.startswith("._")]
-        left_out.add(tree.locate(folder), ["hidden"] * len(hidden))
+        kinds += ["hidden"] * len(hidden)
+        if kinds:  # classes may be many, and to write a path costs more than to list it
+            left_out.add(tree.locate(folder), kinds)
     if not images:
         raise InputError(
             f"class folder {tree.locate(folder)!r} holds no image "
@@ -229,7 +233,8 @@ def _images(tree: Tree, folder: str, left_out: LeftOut) -> list[str]:
 
 
 def _is_image(file: str) -> bool:
-    return PurePosixPath(file).suffix.lower() in EXTENSIONS
+    at = file.rfind(".")
+    return at > 0 and file[at:].lower() in EXTENSIONS
 
 
 def _name(place: Place) -> str:

@@ -84,7 +84,7 @@ def holds_parquet(path: Path) -> bool:
 
 def _numbered(folder: Path) -> bool:
     """Whether a folder holds one called like a split that holds parquet files with numbers for names."""
-    splits = (split for split in folder.glob("*/") if split_of(split.name))
+    splits = (split for split in folder.glob("*") if split_of(split.name) and split.is_dir())
     return any(NUMBERED.fullmatch(file.name) for split in splits for file in split.glob("*.parquet"))
 
 

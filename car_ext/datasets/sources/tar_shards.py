@@ -281,9 +281,11 @@ def _matches(data: str) -> bool:
     path = expanded(data)
     if not path.is_dir():
         return path.is_file() and path.suffix.lower() == ".tar"
-    folders = [*path.glob("[!.]*/")]
-    if any(split_of(folder.name) is None or [*folder.glob("[!.]*/")] for folder in folders):
-        return False
+    folders = []
+    for folder in path.glob("[!.]*/"):
+        if split_of(folder.name) is None or any(True for _ in folder.glob("[!.]*/")):
+            return False
+        folders.append(folder)
     return any(FILE.fullmatch(file.name) for place in (path, *folders) for file in place.glob("*.tar*"))
 
 
