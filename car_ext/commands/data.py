@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.datasets.survey import survey
     from car_ext.files import write_json
 
-    folder = find_folder(getattr(arguments, "cache_dir", None))  # flags that are not given are not there
+    folder = find_folder(getattr(arguments, "cache_dir", "auto"))  # flags that are not given are not there
     if arguments.clear_cache:
         _clear(folder)
         if arguments.data is None:

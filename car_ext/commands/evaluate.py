@@ -35,7 +35,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="as in training; its test images")
     parser.add_argument("--data-root", metavar="DIR", help="as in training")
     parser.add_argument("--label-column", metavar="NAME", help="as in training")
-    parser.add_argument("--cache-dir", metavar="DIR", help="as in training")
+    parser.add_argument("--cache-dir", default="auto", metavar="DIR", help="as in training (%(default)s)")
     parser.add_argument(
         "--batch-size", action=Number, low=1, metavar="N", help="images a call (default: by memory, at most 256)"
     )

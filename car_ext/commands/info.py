@@ -49,7 +49,7 @@ def versions() -> dict[str, Any]:
     from car_ext.runtimes.onnx_file import working_providers
     from car_ext.text import gigabytes
 
-    cache = state(find_folder(None), "")
+    cache = state(find_folder("auto"), "")
     return {
         "car_ext": __version__,
         "python": f"{sys.version.split()[0]} on {platform.platform()}",

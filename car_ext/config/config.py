@@ -133,11 +133,11 @@ class Config:
         low=0,
         changes_result=False,
     )
-    cache_dir: str | None = option(
-        None,
+    cache_dir: str = option(
+        "auto",
         "data",
         "folder where images whose decoding takes seconds are kept decoded, from one start to the next, up to half of "
-        "the disk that is free; none keeps none; default: the system's folder for caches, ~/.cache/car_ext on Linux",
+        "the disk that is free; none keeps none; auto is the system's folder for caches, ~/.cache/car_ext on Linux",
         changes_result=False,
     )
 

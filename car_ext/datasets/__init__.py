@@ -89,7 +89,7 @@ def load(
     """
     loaded = list_data(data, image_size, imbalance_ratio, splits, options, trained)
     splits = [*splits, "val"] if loaded.val else splits
-    folder = None if cache_bytes == 0 else find_folder(options.cache_dir if options else None)
+    folder = None if cache_bytes == 0 else find_folder((options or DataOptions()).cache_dir)
     decoded = _decoded(loaded, splits, default_cache_bytes() if cache_bytes is None else cache_bytes, folder)
     if "train" in splits:  # what is compared is the files, whether or not they are held in memory
         decoded = replace(decoded, fingerprint=fingerprint(loaded, splits))

@@ -16,7 +16,7 @@ from car_ext.datasets.options import expanded
 from car_ext.errors import InputError
 from car_ext.text import gigabytes
 
-NONE = "none"  # the word for no folder
+AUTO, NONE = "auto", "none"  # the words for the usual folder and for no folder
 RESTING = 24 * 3600  # seconds without use, after which a file may go to make room
 OURS = "car_ext-decoded"  # how our files' names begin: a user may name any folder
 
@@ -41,17 +41,17 @@ class Kept(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
-def find_folder(cache_dir: str | Path | None) -> Path | None:
+def find_folder(cache_dir: str | Path) -> Path | None:
     """The folder of decoded images; it need not exist. None where there is to be none.
 
     Args:
-        cache_dir: a folder; None is `car_ext` in the system's folder for caches, which `XDG_CACHE_HOME` moves on Linux;
-            "none" is no folder.
+        cache_dir: a folder; "auto" is `car_ext` in the system's folder for caches, which `XDG_CACHE_HOME` moves on
+            Linux; "none" is no folder.
 
     Raises:
         InputError: it is a file.
     """
-    if cache_dir is None:
+    if str(cache_dir) == AUTO:
         from platformdirs import user_cache_path
 
         return user_cache_path("car_ext", appauthor=False)

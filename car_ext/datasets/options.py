@@ -54,7 +54,7 @@ class DataOptions:
     val_share: float = 0.0
     split_seed: int = 0
     groups: str | None = None
-    cache_dir: str | Path | None = None
+    cache_dir: str | Path = "auto"
 
     def check_used(self, data: str, *used: str) -> None:
         """Refuses what says where files are, but is not among the names of the options that data uses.

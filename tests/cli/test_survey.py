@@ -1,13 +1,17 @@
 """`car-ext data` tells everything it finds and ends well."""
 
+import argparse
 import json
 import sys
 
 from pages import Parsed
 from pictures import save
 
+from car_ext.cli.flags import add_job, job
 from car_ext.commands import program
+from car_ext.config.config import Config
 from car_ext.datasets import DataOptions, cache, identity, load
+from car_ext.datasets.cache_folder import find_folder
 
 
 def test_data(tmp_path, monkeypatch, capsys):
@@ -57,5 +61,17 @@ def test_decoded_images_are_told_and_removed(tmp_path, monkeypatch, capsys):
     code, told = said()
     assert code == 2
     assert "--clear-cache" in told
-    monkeypatch.setattr(sys, "argv", ["car-ext", "data", "--clear-cache", "--cache-dir", "none"])
-    assert program.car_ext_command() == 2
+    kept = "none"
+    assert said("--clear-cache")[0] == 2
+    assert "decoded images are not kept on disk" in said(data)[1]
+
+
+def test_none_is_no_folder_and_auto_the_systems(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert find_folder(Config().data_options.cache_dir) == find_folder(DataOptions().cache_dir)
+    if sys.platform == "linux":
+        assert find_folder(Config().cache_dir) == tmp_path / "car_ext"
+    parser = argparse.ArgumentParser()
+    add_job(parser)
+    for word, folder in (("none", None), (str(tmp_path), tmp_path)):
+        assert find_folder(job(parser.parse_args(["--cache-dir", word])).data_options.cache_dir) == folder
