@@ -143,9 +143,9 @@ def remove(file: Kept) -> int:
         Bytes that are free now; 0 where it cannot be removed.
     """
     try:
-        described(file.path).unlink(missing_ok=True)
         file.path.unlink(missing_ok=True)
-    except OSError:  # Windows keeps what is mapped
+        described(file.path).unlink(missing_ok=True)
+    except OSError:  # Windows keeps what is mapped, and it goes on to count
         return 0
     return file.bytes
 
@@ -158,9 +158,12 @@ def clear(folder: Path) -> tuple[int, int]:
     """
     remove_drafts(folder)
     freed = [remove(file) for file in kept(folder)]
-    for path in folder.glob(f"{OURS}-*.npy"):  # whose description is lost
-        with contextlib.suppress(OSError):
-            path.unlink()
+    for path in folder.glob(f"{OURS}-*.*"):  # one of two, of which a kill has left the other out
+        if path.with_suffix(".json").exists() and path.with_suffix(".npy").exists():
+            continue
+        with free(lock_file(path)) as ours, contextlib.suppress(OSError):
+            if ours and path.suffix != ".tmp":  # else it is being made
+                path.unlink()
     for lock in folder.glob(f".{OURS}-*.lock"):
         with free(lock), contextlib.suppress(OSError):
             lock.unlink()

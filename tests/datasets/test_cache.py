@@ -428,6 +428,29 @@ def test_state_and_clear(photos, folder, tmp_path):
     assert cache_folder.state(folder, str(photos))["files"] == 0
 
 
+def test_a_file_that_cannot_be_removed_goes_on_to_count(photos, folder, monkeypatch):
+    """As on Windows, where a process has it mapped."""
+    path, unlink = cached(photos, folder).train.images.path, Path.unlink
+
+    def refusing(self, missing_ok=False):
+        if self == path:
+            raise PermissionError(13, "in use")
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    assert cache_folder.clear(folder)[0] == 1
+    assert [file.path for file in cache_folder.kept(folder)] == [path]
+    assert cached(photos, folder, splits=("train",)).train.images.path == path
+
+
+def test_halves_are_cleared(photos, folder):
+    paths = [cached(photos, folder).train.images.path, cached(photos, folder).test.images.path.with_suffix(".json")]
+    for path in paths:
+        path.unlink()
+    cache_folder.clear(folder)
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize("step", [1, 4, 41])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_are_the_images_in_order(photos, step, threads):
