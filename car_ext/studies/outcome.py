@@ -46,12 +46,22 @@ def check_same(study: "optuna.Study", config: Config, facts: Mapping[str, Any]) 
         return False
     job = Config.from_dict(before["job"], f"the study {study.study_name}")
     differ = [key for key in job.differences(config) if key not in PLACES or before["images"] != facts["images"]]
-    differ += [key for key, value in facts.items() if before[key] != value]
+    differ += [key for key, value in facts.items() if before.get(key) != value]
     if differ:
         raise InputError(
             f"the study {study.study_name} began with other {', '.join(differ)}; give those, or another --sweep-out."
         )
     return True
+
+
+def join(trial: "optuna.Trial", config: Config, facts: Mapping[str, Any]) -> None:
+    """The first trial notes what the study is, and each later one is of the same.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not check_same(trial.study, config, facts):
+        trial.set_user_attr("sweep", {"job": config.to_dict(), **facts})
 
 
 def write(study: "optuna.Study", pieces: int, out: Path) -> dict[str, Any]:

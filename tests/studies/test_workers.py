@@ -16,10 +16,11 @@ from car_ext.studies.space import Space
 
 optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
 
-from car_ext.studies import outcome, storage, trials  # noqa: E402
+from car_ext.studies import outcome, storage, trials, work  # noqa: E402
 from car_ext.studies import sweep as module  # noqa: E402
 from car_ext.studies.sweep import show, sweep  # noqa: E402
 from car_ext.studies.trials import Pieces, piece_of  # noqa: E402
+from car_ext.studies.work import quiet as quiet_optuna  # noqa: E402
 from car_ext.studies.worker import Worker  # noqa: E402
 
 JOB = Config(epochs=2, batch_size=128)
@@ -103,7 +104,7 @@ def doomed(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quiet():
-    with module._quiet():
+    with quiet_optuna():
         yield
 
 
@@ -115,7 +116,7 @@ def attempts(url: str, name: str) -> list:
 def test_a_killed_worker_s_trial_is_done_by_another_from_its_checkpoint(
     url, doomed, alone, space, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "WAIT", 0.2)
+    monkeypatch.setattr(work, "WAIT", 0.2)
     grid, out = space(GRID), tmp_path / f"grid-{url.partition(':')[0]}"
     other = doomed(url, out)
     (trial,) = attempts(url, out.name)
@@ -144,7 +145,7 @@ def test_a_killed_worker_s_trial_is_done_by_another_from_its_checkpoint(
 def test_without_a_common_disk_heartbeats_tell_and_a_search_finds_what_one_worker_does(
     database, doomed, space, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "WAIT", 0.2)
+    monkeypatch.setattr(work, "WAIT", 0.2)
     monkeypatch.setattr(storage, "HEARTBEAT", 1)
     search = {"search": "tpe", "trials": 3, "prune": False}
     ranges = space("lr: [1e-4, 1e-1, log]\n")
@@ -166,7 +167,7 @@ def test_no_two_workers_claim_the_same_piece(tmp_path, monkeypatch):
     claimed, url, state = [], f"journal:{tmp_path}/sweeps.log", optuna.trial.TrialState
     optuna.create_study(study_name="x", storage=storage.open_storage(url))
 
-    def work(number: int) -> None:
+    def claim(number: int) -> None:
         study = optuna.load_study(study_name="x", storage=storage.open_storage(url))
         with Worker(tmp_path, shared=True) as worker:
             pieces = Pieces(study, 12, worker)
@@ -177,7 +178,7 @@ def test_no_two_workers_claim_the_same_piece(tmp_path, monkeypatch):
                 claimed.extend([] if lost else [piece])
                 study.tell(trial, None if lost else 0.0, state.FAIL if lost else state.COMPLETE)
 
-    threads = [threading.Thread(target=work, args=[number]) for number in range(6)]
+    threads = [threading.Thread(target=claim, args=[number]) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
