@@ -63,8 +63,10 @@ class Work:
     Attributes:
         pieces: of the study.
         first: called in a trial's turn, before it claims a piece; what it raises ends the work.
-        do: does a piece and gives its score; its `InputError` is noted as the reason why the piece failed.
+        do: does a piece and gives its score.
         after: called when a piece is done.
+        fails: whether an `InputError` of `do` is noted as the reason why the piece failed, and the work goes on; else
+            it ends the work, and the piece is free again.
     """
 
     study: "optuna.Study"
@@ -72,6 +74,7 @@ class Work:
     first: Callable[["optuna.Trial"], None]
     do: Callable[["optuna.Trial", int], float]
     after: Callable[[], None] = lambda: None
+    fails: bool = True
     _trial: int = 0
     _lost: bool = False  # whether the storage took the trial from us
 
@@ -117,6 +120,8 @@ class Work:
         try:
             return self.do(trial, piece)
         except InputError as error:
+            if not self.fails:
+                raise
             trial.set_user_attr("failed", str(error))
             raise _Failed from error
 
