@@ -35,7 +35,7 @@ def compare_apart(
     needs the network of its first: where that is not on the worker's disk, it is trained there too, and this is said.
 
     Args:
-        config, methods, seeds, out, exported, progress: as of `comparison.compare`.
+        config: as `methods`, `seeds`, `out`, `exported` and `progress`, those of `comparison.compare`.
         storage: as of `open_storage`.
         wait: stay until the others have finished too, and do what a killed one leaves.
 
