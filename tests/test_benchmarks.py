@@ -119,3 +119,34 @@ def test_decode():
     assert done.returncode == 0, done.stderr
     assert "2 files of 600 x 450" in done.stdout
     assert float(re.search(r"differ by ([0-9.]+) of 255 on average", done.stdout)[1]) < 5
+
+
+def test_classes_are_measured_and_drawn(tmp_path):
+    found, picture = tmp_path / "classes.json", tmp_path / "scaling.png"
+    done = run("classes.py", "8x20", "--dense", "8x20", "--turns", 1, "--steps", 1, "--json", found)
+    assert done.returncode == 0, done.stderr
+    ((_, *rows),) = tables(done.stdout)
+    kept = json.loads(found.read_text())
+    assert [row["batches"] for row in kept["rows"]] == [0, 24]
+    assert [number(row[4]) for row in rows] == [float(f"{row['seconds']:.3g}") for row in kept["rows"]]
+    kept["rows"] = [row | {"classes": size} for row in kept["rows"] for size in (20, 30)]  # lines of two points
+    kept["rows"] += [kept["rows"][-1] | {"samples": 16}, kept["rows"][-1] | {"beta": 0.25, "batches": 12}]
+    found.write_text(json.dumps(kept))
+    command = [sys.executable, BENCHMARKS.parent / "docs" / "scaling_plot.py", found, picture]
+    subprocess.run(command, check=True, env=ENVIRONMENT, capture_output=True)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plan_by_hand():
+    done = run("plan.py", "--gpus", 16, "--batch", 1, "--classes", 1000)
+    assert done.returncode == 0, done.stderr
+    step, neck, kept, disk = tables(done.stdout)
+    network, gradient = step[1], 25_557_032 * 4  # of ResNet-50 with 1000 classes
+    assert network[1] == "25.6 M"
+    assert network[3] == f"{2 * 15 / 16 * gradient / 1e6:.3g} MB"
+    assert number(network[4]) == pytest.approx(2 * 1 / 2 * gradient / 50e9 / 0.8 * 1e3, rel=5e-3)
+    assert network[6:8] == ["4 kB", "64 kB"]  # one class a GPU, 1000 numbers
+    assert float(network[8]) == pytest.approx(8 * 4000 / 50e9 / 0.8 * 1e3, rel=5e-3)
+    assert neck[0][1:] == ["8", "16", "64", "256", "1,000"]
+    assert kept[1][:2] == ["1,000", "4 MB"]
+    assert disk[1][5] == f"{2 * gradient / 1e6:.3g} MB"

@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> None:
     from car_ext.studies.outcome import markdown
     from car_ext.studies.space import Space
     from car_ext.studies.storage import masked
-    from car_ext.studies.sweep import DATABASE, show, sweep
+    from car_ext.studies.sweep import show, sweep
+    from car_ext.studies.work import DATABASE
 
     name = f"sweep-{Path(arguments.space).stem}-{Path(config.data).stem}-{config.model_name}"
     out, storage = arguments.sweep_out or Path("runs") / name, arguments.storage

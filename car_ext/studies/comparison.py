@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def share(
     """
     refuse_many("a comparison")
     distinct(seeds, "--seeds")
-    _check_stages(methods)
+    check_stages(methods)
     left = [(name, seed) for name in methods for seed in seeds]
     while True:
         before, left = left, [run for run in left if not _train(config, methods, *run, out, progress)]
@@ -132,34 +133,72 @@ def compare(
         InputError: as of `share`.
     """
     share(config, methods, seeds, out, wait=True, progress=progress)
-    results: dict[str, list[dict]] = {}
     with alone(out, wait=True):  # two may come to the end at once
-        for name in methods:
-            for seed in seeds:
-                run = RunFolder(out / f"{name}-seed{seed}")
-                summary = run.read_summary() or {}
-                results.setdefault(name, []).append(summary | {BEST.key: _best(summary, run)})
-                if name in exported:
-                    scored = evaluate(to_onnx(run.path), config.data, options=config.data_options, progress=progress)
-                    results.setdefault(f"{name}, onnxruntime", []).append(scored.summary)
+        return together(
+            found(config, name, seed, out, name in exported, progress) for name in methods for seed in seeds
+        )
+
+
+def found(config: Config, name: str, seed: int, out: Path, exported: bool, progress: bool) -> dict[str, dict]:
+    """The summary of a finished run and, if it is to be exported, the one in onnxruntime, as `compare` names them."""
+    run = RunFolder(out / f"{name}-seed{seed}")
+    summary = run.read_summary() or {}
+    summaries = {name: summary | {BEST.key: _best(summary, run)}}
+    if exported:
+        scored = evaluate(to_onnx(run.path), config.data, options=config.data_options, progress=progress)
+        summaries[f"{name}, onnxruntime"] = scored.summary
+    return summaries
+
+
+def together(runs: Iterable[Mapping[str, dict]]) -> dict[str, list[dict]]:
+    """What `found` gives of each run, by name."""
+    results: dict[str, list[dict]] = {}
+    for name, summary in itertools.chain.from_iterable(run.items() for run in runs):
+        results.setdefault(name, []).append(summary)
     return results
 
 
-def _check_stages(methods: Methods) -> None:
+def check_stages(methods: Methods) -> None:
+    """Refuse a second stage whose first does not come before it.
+
+    Raises:
+        InputError: there is one.
+    """
     for place, (name, options) in enumerate(methods.items()):
         if (first := options.get("stage2")) not in (None, *list(methods)[:place]):
             raise InputError(f"method {name!r} has stage2 {first!r}, which is no method before it.")
 
 
+def trained(
+    config: Config, methods: Methods, name: str, seed: int, out: Path, progress: bool, *, wait: bool = True
+) -> bool:
+    """Train a run unless it is finished; whether it was not.
+
+    Args:
+        config, methods, out, progress: as of `share`.
+        name: of the method, whose first stage is finished.
+        seed: of the run.
+        wait: for another process that has it.
+
+    Raises:
+        Busy: another process has it, and we do not wait.
+        InputError: as of `share`.
+    """
+    run = RunFolder(out / f"{name}-seed{seed}")
+    job = dataclasses.replace(_job(config, methods, name, seed, out), seed=seed, out=str(run.path))
+    done = run.read_summary() is not None
+    with contextlib.nullcontext() if done else alone(run.path, wait):
+        train(dataclasses.replace(job, resume=run.path.exists()), progress=progress)
+    return not done
+
+
 def _train(config: Config, methods: Methods, name: str, seed: int, out: Path, progress: bool) -> bool:
     """Whether the run is finished now; not where another process has it, or its first stage."""
-    first, run = methods[name].get("stage2"), RunFolder(out / f"{name}-seed{seed}")
+    first = methods[name].get("stage2")
     if first and RunFolder(out / f"{first}-seed{seed}").read_summary() is None:
         return False
-    job = dataclasses.replace(_job(config, methods, name, seed, out), seed=seed, out=str(run.path))
     try:
-        with contextlib.nullcontext() if run.read_summary() else alone(run.path):
-            train(dataclasses.replace(job, resume=run.path.exists()), progress=progress)
+        trained(config, methods, name, seed, out, progress, wait=False)
     except Busy:
         return False
     return True

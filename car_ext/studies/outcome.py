@@ -29,12 +29,12 @@ def began_as(study: "optuna.Study") -> dict[str, Any] | None:
     if "sweep" in study.user_attrs:
         raise InputError(
             f"the study {study.study_name} was begun by an earlier version of car-ext, which can finish it; "
-            "give another --sweep-out to start again."
+            "give another folder to start again."
         )
     return next((trial.user_attrs["sweep"] for trial in study.get_trials(deepcopy=False) if _notes(trial)), None)
 
 
-def check_same(study: "optuna.Study", config: Config, facts: Mapping[str, Any]) -> bool:
+def check_same(study: "optuna.Study", config: Config, facts: Mapping[str, Any], folder: str = "--sweep-out") -> bool:
     """Whether the study has begun; refuse to add to one that began as another sweep.
 
     The same images may lie elsewhere on another machine.
@@ -46,12 +46,22 @@ def check_same(study: "optuna.Study", config: Config, facts: Mapping[str, Any]) 
         return False
     job = Config.from_dict(before["job"], f"the study {study.study_name}")
     differ = [key for key in job.differences(config) if key not in PLACES or before["images"] != facts["images"]]
-    differ += [key for key, value in facts.items() if before[key] != value]
+    differ += [key for key, value in facts.items() if before.get(key) != value]
     if differ:
         raise InputError(
-            f"the study {study.study_name} began with other {', '.join(differ)}; give those, or another --sweep-out."
+            f"the study {study.study_name} began with other {', '.join(differ)}; give those, or another {folder}."
         )
     return True
+
+
+def join(trial: "optuna.Trial", config: Config, facts: Mapping[str, Any], folder: str = "--sweep-out") -> None:
+    """The first trial notes what the study is, and each later one is of the same.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not check_same(trial.study, config, facts, folder):
+        trial.set_user_attr("sweep", {"job": config.to_dict(), **facts})
 
 
 def write(study: "optuna.Study", pieces: int, out: Path) -> dict[str, Any]:

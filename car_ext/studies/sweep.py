@@ -1,11 +1,8 @@
 """Many settings of one job, each over several seeds: a grid or Optuna's search, and one table of them, best first."""
 
-import contextlib
 import dataclasses
 import sys
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +22,13 @@ from car_ext.seeds import derive
 from car_ext.studies import outcome
 from car_ext.studies import table as tables
 from car_ext.studies.space import Space
-from car_ext.studies.storage import journal_file, masked, needed, open_storage, optuna, reached
+from car_ext.studies.storage import masked, needed, open_storage, optuna
 from car_ext.studies.trials import Pieces, interrupted, run_name
-from car_ext.studies.worker import Worker
+from car_ext.studies.work import DATABASE, Work, joined, own_storage, quiet
 from car_ext.training.callbacks import Callback
 from car_ext.training.data import load_data
 from car_ext.training.train import train
 from car_ext.values import distinct
-
-DATABASE = "sweep.db"  # in the folder of a sweep that names no storage
-WAIT = 5  # seconds between two looks at what the others do
 
 
 def sweep(
@@ -86,9 +80,9 @@ def sweep(
     Raises:
         InputError: anything wrong with the job or the storage, another sweep in it, every trial failed, or no Optuna.
     """
-    needed()
     refuse_many("a sweep")
     distinct(seeds, "--seeds")
+    needed()
     search = search or ("grid" if space.finite else "tpe")
     points = list({run_name(point): point for point in space.grid()}.values()) if search == "grid" else None
     for name, options in space.cases.items():
@@ -105,30 +99,24 @@ def sweep(
     }
     prune = search == "tpe" if prune is None else prune
     pruner = optuna.pruners.MedianPruner(5, config.epochs // 4) if prune else optuna.pruners.NopPruner()
-    journal = journal_file(storage)
     if progress:
         tell(f"settings are scored on {facts['scored_on']}")
-    with _quiet():
-        found = open_storage(storage) if storage else None
-        out.mkdir(parents=True, exist_ok=True)
-        study = optuna.create_study(
-            study_name=out.name,
-            storage=found or open_storage(_own(out)),
-            sampler=optuna.samplers.RandomSampler(0),  # until a trial knows its place
-            pruner=pruner,
-            direction="maximize",
-            load_if_exists=True,
-        )
+    with joined(out, storage, pruner) as (study, worker):
         outcome.check_same(study, config, facts)
         number = trials if points is None else len(points)
         study.set_user_attr("pieces", number)
-        with Worker(journal.parent if journal else out, shared=journal is not None) as worker:
-            pieces = Pieces(study, number, worker)
-            runner = _Runner(config, space, out, seeds, objectives()[score], prune, progress, facts, points, pieces)
-            with reached(storage or _own(out)):
-                _work(study, runner, wait)
-                table = outcome.write(study, number, out)
-                outcome.draw(study, out)
+
+        def write() -> None:
+            if outcome.began_as(study):
+                outcome.write(study, number, out)
+
+        def note(trial: "optuna.Trial") -> None:
+            outcome.join(trial, config, facts)
+
+        runner = _Runner(config, space, out, seeds, objectives()[score], prune, progress, points)
+        Work(study, Pieces(study, number, worker), note, runner, write).until_none_is_left(wait)
+        table = outcome.write(study, number, out)
+        outcome.draw(study, out)
     if table["failed"] and not table["trials"]:
         raise InputError(f"every trial failed, the first with: {table['failed'][0]['reason']}")
     return table
@@ -145,10 +133,10 @@ def show(out: Path, storage: str | None = None) -> dict[str, Any]:
         InputError: no such sweep, or none of its trials has begun.
     """
     needed()
-    with _quiet():
+    with quiet():
         if not storage and not (out / DATABASE).exists():
             raise InputError(f"{out} holds no sweep; give its --sweep-out, or the --storage where it lies.")
-        found = open_storage(storage or _own(out))
+        found = open_storage(storage or own_storage(out))
         where = masked(storage) if storage else str(out)
         names = optuna.get_all_study_names(found)
         if out.name not in names:
@@ -160,49 +148,6 @@ def show(out: Path, storage: str | None = None) -> dict[str, Any]:
         table = outcome.write(study, study.user_attrs["pieces"], out)
         outcome.draw(study, out)
     return table
-
-
-def _own(out: Path) -> str:
-    """The database of a sweep that names none."""
-    return f"sqlite:///{out.resolve()}/{DATABASE}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's log and its warnings of what may change in later versions."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-def _work(study: "optuna.Study", runner: "_Runner", wait: bool) -> None:
-    """Do trials until none is left."""
-    while True:
-        if runner.pieces.free():
-            try:
-                study.optimize(runner, n_trials=1, catch=(_Failed, _NothingLeft))
-            except Exception:
-                if not runner.lost:
-                    raise
-                tell(f"trial {runner.trial} was given to another worker, as this one gave no sign of life")
-            except BaseException:  # such as the SystemExit of a signal's handler; Optuna leaves it as running
-                study.tell(runner.trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-                raise
-            if outcome.began_as(study):
-                outcome.write(study, runner.pieces.number, runner.out)
-        elif wait and runner.pieces.at_work():
-            time.sleep(WAIT)
-        else:
-            return
-
-
-class _Failed(Exception):
-    """A trial's own `InputError`, which is noted."""
-
-
-class _NothingLeft(Exception):
-    """Other workers have taken the last pieces meanwhile."""
 
 
 def _scored_on(config: Config, data: LongTailedData) -> str:
@@ -223,14 +168,12 @@ def _counts(summary: Mapping[str, Any]) -> np.ndarray:
     return np.stack([np.rint(np.multiply(accuracies, images)), images])
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Runner:
-    """What Optuna calls with every trial.
+    """Does the trials.
 
     Attributes:
         points: the parameters of each piece of a grid; None where a search proposes them.
-        trial: number of the one at work.
-        lost: whether the storage took it from us.
     """
 
     config: Config
@@ -240,46 +183,23 @@ class _Runner:
     score: Score
     prune: bool
     progress: bool
-    facts: Mapping[str, Any]
     points: Sequence[Mapping[str, Any]] | None
-    pieces: Pieces
-    trial: int = 0
-    lost: bool = False
 
-    def __call__(self, trial: "optuna.Trial") -> float:
+    def __call__(self, trial: "optuna.Trial", piece: int) -> float:
         """Train the settings with every seed; their score."""
-        self.trial, self.lost = trial.number, False
-        try:
-            return self._score(trial)
-        except Exception:
-            self.lost = trial.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
-            raise
-
-    def _score(self, trial: "optuna.Trial") -> float:
-        parameters = self._parameters(trial)
+        parameters = self._parameters(trial, piece)
         found, counts = [], []
-        try:
-            job = self._matched(self.space.job(self.config, parameters))
-            for number in range(len(self.seeds)):
-                summary = self._train(trial, job, parameters, number)
-                found.append({score.key: score.of(summary) for score in (*tables.compared(), self.score)})
-                counts.append(_counts(summary))
-                trial.set_user_attr("scores", found)
-        except InputError as error:
-            trial.set_user_attr("failed", str(error))
-            raise _Failed from error
+        job = self._matched(self.space.job(self.config, parameters))
+        for number in range(len(self.seeds)):
+            summary = self._train(trial, job, parameters, number)
+            found.append({score.key: score.of(summary) for score in (*tables.compared(), self.score)})
+            counts.append(_counts(summary))
+            trial.set_user_attr("scores", found)
         pooled = smoothed_worst_tenth(*np.sum(counts, axis=0)) if self.score is SMOOTHED else None
         return float(np.mean([row[self.score.key] for row in found])) if pooled is None else pooled
 
-    def _parameters(self, trial: "optuna.Trial") -> dict[str, Any]:
-        """What the trial tries, by its place alone: as before, where it was interrupted; of the grid; or proposed.
-
-        Raises:
-            InputError: the study has begun as another sweep.
-        """
-        piece = self.pieces.claim(trial, lambda: self._join(trial))
-        if piece is None:
-            raise _NothingLeft
+    def _parameters(self, trial: "optuna.Trial", piece: int) -> dict[str, Any]:
+        """What the trial tries, by its place alone: as before, where it was interrupted; of the grid; or proposed."""
         before = interrupted(trial.study.get_trials(deepcopy=False), piece)
         given = dict(self.points[piece]) if self.points is not None else before[-1].params if before else {}
         proposing = optuna.samplers.TPESampler(seed=derive("sweep", piece) % 2**32, constant_liar=True)
@@ -291,11 +211,6 @@ class _Runner:
             host = before[-1].user_attrs["worker"][0]
             print(f"{label}: again, after {len(before)} interruption(s), the last on {host}", file=sys.stderr)
         return parameters
-
-    def _join(self, trial: "optuna.Trial") -> None:
-        """The first trial notes what the sweep is, and each later one is of the same."""
-        if not outcome.check_same(trial.study, self.config, self.facts):
-            trial.set_user_attr("sweep", {"job": self.config.to_dict(), **self.facts})
 
     def _matched(self, job: Config) -> Config:
         if not self.space.matched_strength:

@@ -1,6 +1,7 @@
 """Several workers share a study: each trial is done once, also where one of them is killed in the midst of it."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -10,16 +11,22 @@ from pathlib import Path
 import postgres
 import pytest
 
+from car_ext.commands import compare as compare_command
+from car_ext.commands import program
 from car_ext.config.config import Config
 from car_ext.errors import InputError
+from car_ext.studies.comparison import compare, read_methods
 from car_ext.studies.space import Space
+from car_ext.studies.table import table
 
 optuna = pytest.importorskip("optuna", reason="needs optuna (the extra sweep)")
 
-from car_ext.studies import outcome, storage, trials  # noqa: E402
+from car_ext.studies import outcome, storage, trials, work  # noqa: E402
 from car_ext.studies import sweep as module  # noqa: E402
+from car_ext.studies.apart import compare_apart  # noqa: E402
 from car_ext.studies.sweep import show, sweep  # noqa: E402
 from car_ext.studies.trials import Pieces, piece_of  # noqa: E402
+from car_ext.studies.work import quiet as quiet_optuna  # noqa: E402
 from car_ext.studies.worker import Worker  # noqa: E402
 
 JOB = Config(epochs=2, batch_size=128)
@@ -103,7 +110,7 @@ def doomed(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quiet():
-    with module._quiet():
+    with quiet_optuna():
         yield
 
 
@@ -115,16 +122,16 @@ def attempts(url: str, name: str) -> list:
 def test_a_killed_worker_s_trial_is_done_by_another_from_its_checkpoint(
     url, doomed, alone, space, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "WAIT", 0.2)
+    monkeypatch.setattr(work, "WAIT", 0.2)
     grid, out = space(GRID), tmp_path / f"grid-{url.partition(':')[0]}"
     other = doomed(url, out)
     (trial,) = attempts(url, out.name)
     lines = out / f"{trials.run_name(trial.params)}-seed0" / "metrics.jsonl"
     begun = lines.read_text()
     assert len(begun.splitlines()) == 1
-    table = sweep(JOB, grid, out, seeds=[0], storage=url, progress=False)
-    assert [len(table["trials"]), table["unfinished"]] == [2, 1], "what is at work is left alone"
-    assert [row["process"] for row in table["at_work"]] == [other.pid]
+    swept = sweep(JOB, grid, out, seeds=[0], storage=url, progress=False)
+    assert [len(swept["trials"]), swept["unfinished"]] == [2, 1], "what is at work is left alone"
+    assert [row["process"] for row in swept["at_work"]] == [other.pid]
     assert f"process {other.pid}: lr=0.001" in (out / "sweep.md").read_text()
 
     killer = threading.Timer(1, other.kill)
@@ -144,16 +151,16 @@ def test_a_killed_worker_s_trial_is_done_by_another_from_its_checkpoint(
 def test_without_a_common_disk_heartbeats_tell_and_a_search_finds_what_one_worker_does(
     database, doomed, space, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "WAIT", 0.2)
+    monkeypatch.setattr(work, "WAIT", 0.2)
     monkeypatch.setattr(storage, "HEARTBEAT", 1)
     search = {"search": "tpe", "trials": 3, "prune": False}
     ranges = space("lr: [1e-4, 1e-1, log]\n")
     doomed(database, tmp_path / "one" / "search", heartbeat=1, **search).kill()
     options = {"seeds": [0], "progress": False, **search}
-    table = sweep(JOB, ranges, tmp_path / "two" / "search", storage=database, wait=True, **options)
-    assert table == sweep(JOB, ranges, tmp_path / "alone", **options)
-    assert len(table["trials"]) == 3
-    assert show(tmp_path / "three" / "search", database) == table
+    swept = sweep(JOB, ranges, tmp_path / "two" / "search", storage=database, wait=True, **options)
+    assert swept == sweep(JOB, ranges, tmp_path / "alone", **options)
+    assert len(swept["trials"]) == 3
+    assert show(tmp_path / "three" / "search", database) == swept
     assert (tmp_path / "three" / "search" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match=r"holds no study 'other', .*'search'") as error:
         show(tmp_path / "other", database)
@@ -166,7 +173,7 @@ def test_no_two_workers_claim_the_same_piece(tmp_path, monkeypatch):
     claimed, url, state = [], f"journal:{tmp_path}/sweeps.log", optuna.trial.TrialState
     optuna.create_study(study_name="x", storage=storage.open_storage(url))
 
-    def work(number: int) -> None:
+    def claim(number: int) -> None:
         study = optuna.load_study(study_name="x", storage=storage.open_storage(url))
         with Worker(tmp_path, shared=True) as worker:
             pieces = Pieces(study, 12, worker)
@@ -177,7 +184,7 @@ def test_no_two_workers_claim_the_same_piece(tmp_path, monkeypatch):
                 claimed.extend([] if lost else [piece])
                 study.tell(trial, None if lost else 0.0, state.FAIL if lost else state.COMPLETE)
 
-    threads = [threading.Thread(target=work, args=[number]) for number in range(6)]
+    threads = [threading.Thread(target=claim, args=[number]) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -246,8 +253,8 @@ def test_a_worker_taken_for_dead_gives_its_trial_up_and_goes_on(space, tmp_path,
         return train(job, progress=progress, callbacks=callbacks)
 
     monkeypatch.setattr(module, "train", suspended)
-    table = sweep(JOB, grid, tmp_path / "out", seeds=[0], progress=False)
-    assert [len(table["trials"]), table["unfinished"]] == [3, 0]
+    swept = sweep(JOB, grid, tmp_path / "out", seeds=[0], progress=False)
+    assert [len(swept["trials"]), swept["unfinished"]] == [3, 0]
     states = [trial.state.name for trial in attempts(url, "out")]
     assert states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
 
@@ -311,3 +318,55 @@ def test_a_refused_password_is_not_repeated(database, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(InputError, match=r"needs the driver psycopg, .* pip install 'car-ext\[sweep\]'"):
         storage.open_storage(database)
+
+
+APART = """
+import sys, time
+from pathlib import Path
+
+from car_ext.config.config import Config
+from car_ext.studies import apart, comparison, storage
+from car_ext.training.callbacks import Callback
+
+class Stops(Callback):
+    def after_epoch(self, row):
+        print("in the midst", flush=True)
+        time.sleep(600)
+
+storage.HEARTBEAT = 1
+train, folder = comparison.train, Path(sys.argv[1])
+comparison.train = lambda job, progress: train(job, progress=progress, callbacks=[Stops()])
+methods = comparison.read_methods(str(folder / "mine.yaml"), folder)
+apart.compare_apart(Config(epochs=2), methods, [0], folder / "one" / "apart", sys.argv[2], progress=False)
+"""
+
+
+def test_machines_without_a_common_disk_make_one_comparison(database, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(work, "WAIT", 0.2)
+    monkeypatch.setattr(storage, "HEARTBEAT", 1)
+    (tmp_path / "mine.yaml").write_text("ce: {}\nheld: {regularizer: car}\ncrt: {stage2: held, retrain: crt}\n")
+    methods, job = read_methods(str(tmp_path / "mine.yaml"), tmp_path), Config(epochs=2)
+    command = [sys.executable, "-c", APART, str(tmp_path), database]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in the midst\n"
+        here = tmp_path / "two" / "apart"
+        results, left = compare_apart(job, methods, [0], here, database, progress=False)
+        assert results == {}
+        assert left == [f"ce-seed0 on {socket.gethostname()}, process {other.pid}"]
+        other.kill()
+    results, left = compare_apart(job, methods, [0], here, database, wait=True, progress=False)
+    assert left == []
+    expected = compare(job, methods, [0], tmp_path / "alone", progress=False)
+    assert table(results) == table(expected)
+    assert results["crt"][0]["per_class_accuracy"] == expected["crt"][0]["per_class_accuracy"]
+
+    with pytest.raises(InputError, match=r"the study apart began with other epochs, seeds; .*another --compare-out"):
+        compare_apart(Config(epochs=3), methods, [0, 1], here, database, progress=False)
+    there, flags = tmp_path / "three" / "apart", f"--methods {tmp_path}/mine.yaml --seeds 0 --epochs 2"
+    monkeypatch.setattr(sys, "argv", f"compare {flags} --compare-out {there} --storage {database}".split())
+    assert program.alone(compare_command, "compare") == 0  # by a machine that trains nothing
+    text = capsys.readouterr().out
+    assert "the report is without ce, " in text
+    assert postgres.PASSWORD not in text
+    assert sorted(path.name for path in there.glob("[!.]*")) == [f"comparison.{kind}" for kind in ("json", "md", "png")]
+    assert json.loads((there / "comparison.json").read_text()) == table(expected)
