@@ -51,9 +51,7 @@ def versions() -> dict[str, Any]:
     from car_ext.text import gigabytes
 
     cache = state(find_folder(None), "")
-    bf16 = (
-        "faster than float32" if cpu_gains_by_bf16() else "computed, but not faster" if cpu_has_bf16() else "emulated"
-    )
+    bf16 = "faster than float32" if cpu_gains_by_bf16() else "computed, not faster" if cpu_has_bf16() else "emulated"
     return {
         "car_ext": __version__,
         "python": f"{sys.version.split()[0]} on {platform.platform()}",
