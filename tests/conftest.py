@@ -15,6 +15,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
+@pytest.fixture(autouse=True)
+def slow_in_bf16(monkeypatch):
+    """As on a CPU that bfloat16 makes slower, whichever it is: --amp auto means the same in every place."""
+    monkeypatch.setattr("car_ext.machine.device.cpu_gains_by_bf16", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def browser():
     where = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -45,11 +45,13 @@ def versions() -> dict[str, Any]:
 
     from car_ext import __version__
     from car_ext.datasets.cache_folder import find_folder, state
+    from car_ext.machine.device import cpu_gains_by_bf16, cpu_has_bf16
     from car_ext.ops import library
     from car_ext.runtimes.onnx_file import working_providers
     from car_ext.text import gigabytes
 
     cache = state(find_folder("auto"), "")
+    bf16 = "faster than float32" if cpu_gains_by_bf16() else "computed, not faster" if cpu_has_bf16() else "emulated"
     return {
         "car_ext": __version__,
         "python": f"{sys.version.split()[0]} on {platform.platform()}",
@@ -58,7 +60,7 @@ def versions() -> dict[str, Any]:
         "operators, CUDA": library.CUDA_STATUS + (f": {library.CUDA_OBJECT}" if library.CUDA_OBJECT else ""),
         "build": library.build_info() or "no build information (car_ext._info is missing)",
         "devices": [
-            f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+            f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {bf16}",
             *(
                 f"cuda:{i}, {torch.cuda.get_device_name(i)}, compute capability "
                 + ".".join(map(str, torch.cuda.get_device_capability(i)))

@@ -258,8 +258,9 @@ class Config:
     amp: str = option(
         "auto",
         "optimisation",
-        "half precision; auto is none on a CPU, and on CUDA bf16 where supported, else fp16; CPUs with AVX512-BF16 or "
-        "AMX take bf16, which makes ordinary convolutions and transformers faster, depthwise convolutions not",
+        "half precision; auto is bf16 on CUDA where supported, else fp16; on a CPU bf16 where that is faster (AMX, or "
+        "AMD's AVX512-BF16; no depthwise convolutions, images above 16 pixels, more trained than the head), else none; "
+        "any CPU with AVX512-BF16 or AMX takes bf16; a run that is resumed goes on in the precision it began in",
         choices=("auto", "none", "bf16", "fp16"),
     )
     channels_last: bool | None = option(None, "optimisation", "channels-last weights; default: on CUDA")

@@ -87,6 +87,17 @@ def load_latest(directory: Path, kind: str = LATEST) -> tuple[int, dict[str, Ten
         ) from error
 
 
+def latest_state(directory: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint's JSON says, unchecked; None where there is none or `load_latest` would refuse it."""
+    found = _newest(directory, LATEST)
+    if found is None:
+        return None
+    try:
+        return dict(json.loads((found / _STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None if _newest(directory, LATEST) == found else latest_state(directory)
+
+
 def _newest(directory: Path, kind: str) -> Path | None:
     return max(directory.glob(f"{kind}-" + "[0-9]" * 6), default=None)
 

@@ -29,14 +29,21 @@ from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
 from car_ext.training.learner import Learner
 from car_ext.training.loader import Batch
-from car_ext.training.network import check_single_image, new_network, replace_head, single_values, sized
+from car_ext.training.network import (
+    TINY_IMAGE,
+    against_bf16,
+    check_single_image,
+    new_network,
+    replace_head,
+    single_values,
+    sized,
+)
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import part_of_update, rate_of_step, updates_per_epoch
 from car_ext.training.passes import Passed, count_confusions, logits_of
 from car_ext.training.progress import Progress
 from car_ext.training.selection import Selection
 
-TINY_IMAGE = 16  # pixels; handing such work to a second thread costs more than it saves
 StepListener = Callable[[int, Mapping[str, float]], object]  # as `Callback.after_step`
 SECONDS_BETWEEN_LOOKS = 0.5  # reading a loss makes the CPU wait for the GPU
 
@@ -62,14 +69,15 @@ class Job:
     Args:
         config: the options.
         processes: share the job; each builds it.
+        begun: the precision that it began in, where it is resumed, see `Machine`.
 
     Raises:
         InputError: anything that cannot be had or does not go together.
     """
 
-    def __init__(self, config: Config, processes: Processes = ALONE) -> None:
+    def __init__(self, config: Config, processes: Processes = ALONE, begun: str | None = None) -> None:
         self.config = config
-        self.machine = Machine(config.device, config.amp, processes)
+        self.machine = Machine(config.device, config.amp, processes, begun)
         if config.batch_size < processes.size:
             raise InputError(
                 f"--batch-size is {config.batch_size} for {processes.size} processes; raise it, or start fewer."
@@ -81,6 +89,7 @@ class Job:
             torch.manual_seed(config.seed)
             self.model, self.heads = self._second_stage(config.stage2) if config.stage2 else self._first_stage()
         _check_alike(config, self.data.fingerprint, processes)
+        self.machine.decide(against_bf16(self.model, self.image_size, config.head_alone))
         self.model.to(self.machine.device)
         channels_last = self.machine.on_cuda if config.channels_last is None else config.channels_last
         if channels_last:
@@ -104,6 +113,7 @@ class Job:
         ).to(self.machine.device)
         self._check(objective)
         self.learner = Learner(config, self.model, objective, self.machine, self.batches.cached)
+        # Handing such work to a second thread costs more than it saves.
         tiny = not self.machine.on_cuda and (self.batches.cached or self.image_size <= TINY_IMAGE)
         self.threads = config.threads or (1 if tiny else torch.get_num_threads())
         self.epoch = 0
@@ -200,7 +210,13 @@ class Job:
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `restore` and `load_run` need, as tensors and as JSON values."""
         tensors, state = self.learner.snapshot()
-        return tensors, {**self._described(), **state, "seconds": self.seconds, "trained": self.trained}
+        return tensors, {
+            **self._described(),
+            **state,
+            "seconds": self.seconds,
+            "trained": self.trained,
+            "amp": self.machine.precision,
+        }
 
     def _described(self) -> dict[str, Any]:
         """What is to know of the classifier without its weights."""
@@ -281,7 +297,8 @@ class Job:
         """The training batches of an epoch, each with the batch it is mixed with."""
         mix, epochs = self.mix, self.config.epochs
         self.learner.set_epoch(epoch, epochs)
-        return self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, epochs))
+        batches = self.batches.epoch(epoch, with_partners=mix is not None and mix.active(epoch, epochs))
+        return self.machine.ahead(batches)
 
     def step(
         self, batch: Batch, partner: Batch | None, mixing: torch.Generator, rate: float, part: tuple[int, int] = (0, 1)

@@ -140,7 +140,8 @@ class Learner:
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         self.model.load_state_dict(checkpoint.unpack("model", tensors))
         self.objective.load_state_dict(checkpoint.unpack("objective", tensors))
-        checkpoint.unpack_optimizer(self.optimizer, tensors, state["optimizer_groups"])
+        groups = [{**group, "fused": True} for group in state["optimizer_groups"]]  # older snapshots may say otherwise
+        checkpoint.unpack_optimizer(self.optimizer, tensors, groups)
         self._scaler.load_state_dict(state["scaler"])
         self._updates = state.get("updates", 0)  # older snapshots have no average to count for
         if self.average is not None:

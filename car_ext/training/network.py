@@ -17,6 +17,7 @@ from car_ext.models.classifier import Classifier, build_model
 from car_ext.models.small import NETWORKS
 from car_ext.priors import PerClass
 
+TINY_IMAGE = 16  # pixels
 SINGLE = "Expected more than 1 value per channel"  # how PyTorch refuses to normalise one value
 
 
@@ -37,6 +38,18 @@ def new_network(config: Config, data: datasets.LongTailedData, image_size: int) 
         config.stem,
         tune=config.tune,
     )
+
+
+def against_bf16(model: Classifier, image_size: int, head_alone: bool) -> str | None:
+    """Why a CPU that is faster in bfloat16 would not be so with this network; None where it is."""
+    if head_alone:
+        return "the head alone is trained"
+    if image_size <= TINY_IMAGE:
+        return f"images of up to {TINY_IMAGE} pixels"
+    convolutions = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
+    if any(1 < layer.groups == layer.in_channels for layer in convolutions):
+        return "depthwise convolutions, which are not faster in bf16"
+    return None
 
 
 def sized(config: Config) -> Config:

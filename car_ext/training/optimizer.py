@@ -17,6 +17,8 @@ SCALE = "lr_scale"  # key of a group: what the learning rate is multiplied by fo
 def build_optimizer(config: Config, model: Classifier, *modules: torch.nn.Module) -> torch.optim.Optimizer:
     """Of every parameter of the modules that has a gradient: in one group, or as `layer_decay` and `decay_norm` say.
 
+    Its update is one kernel, on a CPU and on CUDA, where it need not wait to hear whether the scaled loss overflowed.
+
     Raises:
         InputError: layers asked of a network that is not timm's.
     """
@@ -32,8 +34,9 @@ def build_optimizer(config: Config, model: Classifier, *modules: torch.nn.Module
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
+            fused=True,
         )
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def _groups(config: Config, model: Classifier, modules: Sequence[torch.nn.Module]) -> list[dict[str, Any]]:

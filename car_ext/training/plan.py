@@ -13,6 +13,7 @@ from car_ext.datasets import BENCHMARKS, PROFILES, find_source
 from car_ext.datasets.draw import drawn_counts
 from car_ext.datasets.profiles import exponential_profile
 from car_ext.errors import InputError
+from car_ext.machine.device import Machine
 from car_ext.methods.augment.mix import build_mix
 from car_ext.methods.contrast import build_contrast
 from car_ext.methods.samplers import build_sampler
@@ -22,7 +23,7 @@ from car_ext.run.classifier import load_run
 from car_ext.text import gigabytes
 from car_ext.training.data import load_data
 from car_ext.training.memory import FLOAT, activation_bytes, car_bytes, operations
-from car_ext.training.network import check_single_image, replace_head, sized
+from car_ext.training.network import against_bf16, check_single_image, replace_head, sized
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import rate_of_step, updates_per_epoch
 
@@ -55,6 +56,7 @@ class Plan:
         counts: training images a class.
         image_size: side of the square the network sees, in pixels.
         augment: how images are augmented.
+        precision: what training would compute in, and why.
         steps_per_epoch: optimiser steps.
         milestones: epochs done, steps done and learning rate then: the start, the end of the warm-up, each drop of a
             staircase or each quarter of a cosine, the end.
@@ -71,6 +73,7 @@ class Plan:
     counts: ClassCounts
     image_size: int
     augment: str
+    precision: str
     steps_per_epoch: int
     milestones: list[tuple[float, int, float]]
     parameters: tuple[int, int]
@@ -102,6 +105,7 @@ class Plan:
             **({"stem": STEMS[self.stem]} if self.stem else {}),
             "operations": f"{self.operations / 1e9:.3g} billion an image, forward; about three times that in training",
             "images": f"{self.image_size} pixels, augmentation {self.augment}",
+            "precision": self.precision,
             "batches": f"{config.batch_size} images" + (f", {accumulated} a step" if accumulated > 1 else ""),
             "steps": f"{self.steps:,}, {config.epochs} epochs of {self.steps_per_epoch:,}",
             "learning rate": ", ".join(f"{rate:.3g} after {epoch:g}" for epoch, _, rate in self.milestones) + " epochs",
@@ -126,6 +130,8 @@ def plan(config: Config) -> Plan:
     if each is None:
         each = exponential_profile(counts.largest, counts.classes, counts.largest / counts.smallest).clip(1)
     model = _network(config, each, image_size, channels)
+    machine = Machine(config.device, config.amp)
+    machine.decide(against_bf16(model, image_size, config.head_alone))
     with torch.device("meta"):
         contrast = None if config.contrast == "none" else build_contrast(config.contrast, each, model)
     car = dataclasses.asdict(config.car)
@@ -155,6 +161,7 @@ def plan(config: Config) -> Plan:
         counts,
         image_size,
         augment,
+        machine.said,
         steps,
         _milestones(config, steps),
         (sum(parameter.numel() for parameter in parameters), trained),

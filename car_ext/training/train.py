@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from car_ext.config.recipe import read_recipe
 from car_ext.datasets.overview import print_overview
 from car_ext.datasets.split_list import split_list
 from car_ext.errors import InputError
+from car_ext.machine.device import find_device
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
 from car_ext.machine.processes import Processes, joined
@@ -63,12 +65,22 @@ def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback
         if done and not moved:
             return done
         with deterministic(), keep_freed_memory(), alive_workers():
-            job = Job(config, processes)
+            job = Job(config, processes, processes.of_first(lambda: _begun(folder, config)))
             with alone(folder.path) if processes.first else contextlib.nullcontext():
                 if done := _restore(job, folder, processes):
                     return done
                 told = Callbacks([TensorBoard(), *callbacks] if processes.first else [])
                 return _run(job, folder, processes, progress and processes.first, told)
+
+
+def _begun(folder: RunFolder, config: Config) -> str | None:
+    """The precision that the run to resume began in; None where none is begun."""
+    state = checkpoint.latest_state(folder.path) if config.resume else None
+    if state is None:
+        return None
+    on_cpu = find_device(config.device).type == "cpu"
+    older = "none" if on_cpu and config.amp == "auto" else config.amp  # 0.1.0 does not say; on a CPU auto was none
+    return state.get("amp", older)
 
 
 def _restore(job: Job, folder: RunFolder, processes: Processes) -> dict[str, Any] | None:
@@ -105,6 +117,7 @@ def _run(job: Job, folder: RunFolder, processes: Processes, progress: bool, call
     selection = Selection(config, job.data.val is not None, rows)
     if progress:
         print_overview(job.data)
+        print(f"precision {job.machine.said}", file=sys.stderr, flush=True)
     with (
         threads(job.threads),
         contextlib.closing(callbacks),

@@ -1,12 +1,16 @@
 """The optimiser of a job: its momentum and rates."""
 
+import json
+
 import pytest
 import torch
 
 from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.machine.device import Machine
+from car_ext.machine.kernels import threads
 from car_ext.models.classifier import build_model
+from car_ext.run.checkpoint import pack_optimizer, unpack_optimizer
 from car_ext.training.learner import Learner
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import build_optimizer, part_of_update, rate_of_step, updates_per_epoch
@@ -23,6 +27,46 @@ def test_nesterov_s_step_is_its_formula():
         velocity = 0.9 * velocity + gradient
         weight -= 0.1 * (gradient + 0.9 * velocity)
         assert module.weight.item() == pytest.approx(weight, abs=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, {"optimizer": "sgd", "nesterov": True}])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_fused_update_is_the_plain_one_and_goes_on_from_its_checkpoint(options, count):
+    torch.manual_seed(0)
+    start, gradients = torch.randn(3, 70_001), torch.randn(6, 3, 70_001)  # several pieces for two threads
+    config = Config(lr=0.1, weight_decay=0.02, **options)
+
+    def steps(weight, optimizer, which):
+        for gradient in gradients[which]:
+            weight.grad = gradient.to(weight)
+            optimizer.step()
+
+    def made(value, plain=False):
+        module = torch.nn.Module()
+        module.weight = torch.nn.Parameter(value.clone())
+        optimizer = build_optimizer(config, module)
+        (group,) = optimizer.param_groups
+        assert group["fused"]
+        group |= {"fused": False, "foreach": False} if plain else {}
+        return module.weight, optimizer
+
+    plain, oracle = made(start.double(), plain=True)
+    steps(plain, oracle, slice(6))
+    with threads(count):
+        whole, optimizer = made(start)
+        steps(whole, optimizer, slice(6))
+        torch.testing.assert_close(whole.double(), plain, rtol=1e-5, atol=1e-5)
+        broken, optimizer = made(start)
+        steps(broken, optimizer, slice(3))
+        tensors, groups = pack_optimizer(optimizer)
+        resumed, optimizer = made(broken.detach())
+        unpack_optimizer(optimizer, tensors, json.loads(json.dumps(groups)))
+        steps(resumed, optimizer, slice(3, 6))
+    assert torch.equal(resumed, whole)
+    with threads(3 - count):
+        again, optimizer = made(start)
+        steps(again, optimizer, slice(6))
+    assert torch.equal(again, whole)
 
 
 def test_layers_and_normalisations_have_rates_and_decays_of_their_own():

@@ -29,6 +29,7 @@ from car_ext.models import small
 from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
 from car_ext.training import loader, optimizer, progress
+from car_ext.training.callbacks import Callback
 from car_ext.training.data import load_data
 from car_ext.training.optimizer import learning_rate
 from car_ext.training.plan import plan
@@ -256,6 +257,61 @@ def test_bfloat16_is_refused_where_the_cpu_lacks_it(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="--amp is bf16, but this CPU has no AVX512-BF16 or AMX"):
         train(Config(out=str(tmp_path / "run"), device="cpu", amp="bf16"), progress=False)
     assert not (tmp_path / "run").exists()
+
+
+WIDE = Config(device="cpu", img_size=24, model="cifar_resnet8", regularizer="car", epochs=2)
+
+
+def cpu(monkeypatch, gains: bool, computes: bool = True) -> None:
+    monkeypatch.setattr(device, "cpu_gains_by_bf16", lambda: gains)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: computes)
+
+
+class Interrupt(Callback):
+    def after_epoch(self, row) -> None:
+        raise KeyboardInterrupt
+
+
+def test_auto_is_bfloat16_on_a_cpu_that_gains_and_a_run_goes_on_in_what_it_began_in(tmp_path, monkeypatch, capsys):
+    found = {}
+    for gains in (True, False):
+        whole, config = (dataclasses.replace(WIDE, out=str(tmp_path / f"{gains} {name}")) for name in ("whole", "cut"))
+        cpu(monkeypatch, gains)
+        summary = train(whole, progress=gains)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, progress=False, callbacks=[Interrupt()])
+        cpu(monkeypatch, not gains)  # auto says otherwise by now
+        again = train(dataclasses.replace(config, resume=True), progress=False)
+        assert summary["amp"] == again["amp"] == ("bfloat16" if gains else "none")
+        assert rows(config) == rows(whole)
+        found[gains] = rows(whole)
+    assert "precision bf16 (auto: this CPU is faster in it)" in capsys.readouterr().err
+    assert found[True] != found[False]  # it did round
+
+
+def test_a_run_in_bfloat16_is_not_gone_on_with_where_the_cpu_cannot(tmp_path, monkeypatch):
+    config = dataclasses.replace(WIDE, out=str(tmp_path / "run"))
+    cpu(monkeypatch, gains=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=False, callbacks=[Interrupt()])
+    cpu(monkeypatch, gains=False, computes=False)
+    with pytest.raises(InputError, match=r"this --out began in bf16, but this CPU has no AVX512-BF16.*new --out"):
+        train(dataclasses.replace(config, resume=True), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "against"),
+    [
+        ({"img_size": None}, "images of up to 16 pixels"),
+        ({"tune": "head"}, "the head alone is trained"),
+        ({"model": "efficientnet_lite0"}, "depthwise convolutions, which are not faster in bf16"),
+        ({}, None),
+    ],
+)
+def test_auto_asks_the_network_too(monkeypatch, options, against):
+    cpu(monkeypatch, gains=True)
+    said = plan(dataclasses.replace(WIDE, **options)).precision
+    assert said == (f"none (auto: {against})" if against else "bf16 (auto: this CPU is faster in it)")
 
 
 @pytest.mark.parametrize("regularizer", ["none", "car"])
