@@ -90,11 +90,9 @@ def numbers(job: Job, rows: list[dict]) -> list[float]:
 
 def trained(job: Job, epochs: int) -> list[dict]:
     with Progress(job.config, 1, 0, shown=False) as report:
-        rows = []
         for _ in range(epochs):
             job.train_epoch(report)
-            rows.append(job.score_epoch(report))
-    return rows
+        return [job.score_epoch(report)]
 
 
 def whole(config: Config, processes: Processes) -> list[float]:
@@ -104,13 +102,12 @@ def whole(config: Config, processes: Processes) -> list[float]:
 
 def passed_on(config: Config, processes: Processes) -> list[float]:
     """Trained by one process, by all, by one and by all; a checkpoint between each and the next."""
-    rows: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         for number, group in enumerate([ALONE, processes, ALONE, processes]):
             job = InDouble(config, group)
             if number:
                 job.restore(*checkpoint.load_latest(Path(folder)))
-            rows += trained(job, 1)
+            rows = trained(job, 1)
             checkpoint.save(Path(folder), job.epoch, *job.snapshot())
     return numbers(job, rows)
 
