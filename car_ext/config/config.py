@@ -196,6 +196,11 @@ class Config:
         "second stage",
         lambda: f"how, sets the defaults of loss, head, sampler and schedule; {names('stage2')}",
     )
+    sync_bn: bool = option(
+        False,
+        "optimisation",
+        "of several processes: batch normalisation over the images of all, on GPUs; without, each normalises its own",
+    )
     bn: str = option(
         "eval",
         "second stage",

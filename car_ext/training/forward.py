@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from car_ext.errors import InputError
 from car_ext.machine.device import Machine
 from car_ext.models.classifier import Classifier
 from car_ext.seeds import derive
@@ -100,8 +101,23 @@ def even_out(machine: Machine, *modules: nn.Module) -> None:
                 machine.processes.average_([layer.running_mean, layer.running_var])
 
 
+def synced(model: Classifier, machine: Machine) -> None:
+    """Lets the backbone's batch normalisation see the images of all processes.
+
+    Raises:
+        InputError: there are several, on CPUs.
+    """
+    if machine.processes.size == 1:
+        return
+    if not machine.on_cuda:
+        raise InputError("--sync-bn is for GPUs, as PyTorch synchronises batch normalisation there only; leave it out.")
+    from timm.layers import convert_sync_batchnorm  # which keeps the activation that a layer of timm may hold
+
+    model.backbone = convert_sync_batchnorm(model.backbone)
+
+
 def _some_unused(network: nn.Module, inputs: Tensor) -> bool:
     """Whether a network has parameters that get no gradient; tried with tensors that have shapes only."""
-    shadow = copy.deepcopy(network).to("meta").train()
+    shadow = copy.deepcopy(network).to("meta").eval()  # synchronised batch normalisation trains on GPUs only
     shadow(torch.zeros(2, *inputs.shape[1:], dtype=inputs.dtype, device="meta")).sum().backward()
     return any(weight.requires_grad and weight.grad is None for weight in shadow.parameters())

@@ -27,6 +27,7 @@ from car_ext.seeds import derive
 from car_ext.text import nfc
 from car_ext.training.batches import Batches
 from car_ext.training.data import load_data
+from car_ext.training.forward import synced
 from car_ext.training.learner import Learner
 from car_ext.training.loader import Batch
 from car_ext.training.network import (
@@ -112,6 +113,8 @@ class Job:
             config.loss, config.regularizer, counts, dataclasses.asdict(config.car), config.drw_epoch, contrast
         ).to(self.machine.device)
         self._check(objective)
+        if config.sync_bn:
+            synced(self.model, self.machine)
         self.learner = Learner(config, self.model, objective, self.machine, self.batches.cached)
         # Handing such work to a second thread costs more than it saves.
         tiny = not self.machine.on_cuda and (self.batches.cached or self.image_size <= TINY_IMAGE)

@@ -67,7 +67,7 @@ def train(config: Config, *, progress: bool = True, callbacks: Iterable[Callback
         with deterministic(), keep_freed_memory(), alive_workers():
             job = Job(config, processes, processes.of_first(lambda: _begun(folder, config)))
             with alone(folder.path) if processes.first else contextlib.nullcontext():
-                if done := _restore(job, folder, processes):
+                if done := _restore(job, folder, processes, config):
                     return done
                 told = Callbacks([TensorBoard(), *callbacks] if processes.first else [])
                 return _run(job, folder, processes, progress and processes.first, told)
@@ -83,18 +83,18 @@ def _begun(folder: RunFolder, config: Config) -> str | None:
     return state.get("amp", older)
 
 
-def _restore(job: Job, folder: RunFolder, processes: Processes) -> dict[str, Any] | None:
+def _restore(job: Job, folder: RunFolder, processes: Processes, config: Config) -> dict[str, Any] | None:
     """Goes on from the last checkpoint, where there is one; the summary where the run is done."""
     tensors: dict[str, Tensor] = {}
 
     def look() -> tuple[list[str], dict[str, Any] | None, tuple[int, dict[str, Any]] | None]:
         nonlocal tensors
-        moved = _check(folder, job.config)  # again: another process may have been there since
+        moved = _check(folder, config)  # again: another process may have been there since
         found = checkpoint.load_latest(folder.path)
         if found is None:
-            return moved, _done(folder, job.config), None
+            return moved, _done(folder, config), None
         epoch, tensors, state = found
-        return moved, _done(folder, job.config), (epoch, state)
+        return moved, _done(folder, config), (epoch, state)
 
     moved, done, found = processes.of_first(look)
     if moved and not (found and found[1].get("data_fingerprint")):

@@ -66,16 +66,17 @@ def test_a_folder_in_one_that_may_not_be_written_holds_its_own_lock(tmp_path, mo
 
 def test_a_run_that_came_in_between_is_met(tmp_path, monkeypatch):
     config = dataclasses.replace(QUICK, out=str(tmp_path / "run"))
-    monkeypatch.setattr("car_ext.training.train.Job", lambda config: (config.run_dir / "theirs").mkdir(parents=True))
+    monkeypatch.setattr("car_ext.training.train.Job", lambda config, _: (config.run_dir / "theirs").mkdir(parents=True))
     with pytest.raises(InputError, match="is not empty"):
         train(config, progress=False)
 
 
-@pytest.mark.parametrize("begin", [train, lambda config: compare(config, {"ce": {}}, [0], config.run_dir)])
-def test_one_of_many_processes_is_refused(begin, tmp_path, monkeypatch):
+def test_one_of_many_processes_is_refused_by_what_is_one(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match=r"WORLD_SIZE is 2, .*without torchrun"):
-        begin(dataclasses.replace(QUICK, out=str(tmp_path / "run")))
+    with pytest.raises(InputError, match=r"WORLD_SIZE is 2, but a comparison is one process; .*without torchrun"):
+        compare(QUICK, {"ce": {}}, [0], tmp_path / "run")
+    with pytest.raises(InputError, match=r"WORLD_SIZE is 2, but nothing says where the other processes are"):
+        train(dataclasses.replace(QUICK, out=str(tmp_path / "run")))
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("WORLD_SIZE", "1")
     train(dataclasses.replace(QUICK, out=str(tmp_path / "run")), progress=False)
