@@ -58,7 +58,19 @@ class ScoreStatistics:
             InputError: shapes that do not fit, a label outside 0 .. K-1, or logits that are not finite; the
                 statistics are then as before.
         """
+        self.check(logits, targets)
         logits, targets = np.asarray(logits, np.float64), np.asarray(targets)
+        if targets.size:
+            self._add_probabilities(logits, targets)
+            self._add_moments(logits, targets)
+
+    def check(self, logits: np.ndarray, targets: np.ndarray) -> None:
+        """Refuses what `update` does.
+
+        Raises:
+            InputError: as `update`.
+        """
+        logits, targets = np.asarray(logits), np.asarray(targets)
         if logits.shape != (targets.size, self.num_classes) or targets.ndim != 1:
             raise InputError(
                 f"logits have shape {logits.shape} and targets {targets.shape}: "
@@ -71,9 +83,6 @@ class ScoreStatistics:
                 f"logits hold {logits[row, label]} for class {label} in row {row}: "
                 "train with a lower learning rate or evaluate in higher precision"
             )
-        if targets.size:
-            self._add_probabilities(logits, targets)
-            self._add_moments(logits, targets)
 
     def merge(self, other: "ScoreStatistics") -> None:
         """Adds all that another one has seen, as if its batches had been added here.

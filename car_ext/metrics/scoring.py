@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from car_ext.datasets import Images
 
 
+PART = 1 << 23  # logits that are worked on at a time: what is made of them takes several times 8 bytes each
+
+
 class Scoring:
     """Confusions, statistics of the logits and mistakes, batch by batch in the order of the test set.
 
@@ -61,6 +64,12 @@ class Scoring:
         Raises:
             InputError: shapes that do not fit, a label outside 0 .. K-1, or logits that are not finite.
         """
+        rows = max(1, PART // self.statistics.num_classes)
+        if len(logits) > rows:
+            self.statistics.check(logits, targets)  # the whole batch, or nothing of it is counted
+            for start in range(0, len(logits), rows):
+                self.update(logits[start : start + rows], targets[start : start + rows])
+            return
         logits, targets = np.asarray(logits, np.float64), np.asarray(targets)  # once for all four
         self.statistics.update(logits, targets)
         self.mistakes.update(logits, targets)

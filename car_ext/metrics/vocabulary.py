@@ -53,7 +53,9 @@ class Score:
         """A value for a table, or its mean over runs: as `text.percent`, or a plain number where it is no fraction."""
         if self.fraction or mean is None:
             return percent(mean, deviation)
-        return f"{mean:.4g}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+        if deviation is None:
+            return f"{mean:.0f}" if float(mean).is_integer() else f"{mean:.4g}"  # a count has all its digits
+        return f"{mean:.1f} ± {deviation:.1f}"
 
 
 def _overall(counts: Counts) -> float | None:

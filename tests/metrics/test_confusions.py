@@ -208,6 +208,30 @@ def test_a_large_matrix_of_low_rank_ends_with_zeros(monkeypatch):
     assert singular_values(found, weights) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
+def test_a_large_batch_is_counted_in_parts(monkeypatch):
+    random = np.random.default_rng(0)
+    logits, targets = random.normal(size=(50, 7)), random.integers(0, 7, 50)
+    names, counts = [f"kind {label}" for label in range(7)], [9] * 7
+    whole = Scoring(7)
+    whole.update(logits, targets)
+    monkeypatch.setattr("car_ext.metrics.scoring.PART", 7 * 8)
+    parts = Scoring(7)
+    seen = []
+    monkeypatch.setattr(parts.mistakes, "update", lambda logits, targets: seen.append(len(logits)))
+    parts.update(logits, targets)
+    assert seen == [8, 8, 8, 8, 8, 8, 2]
+    assert np.array_equal(parts.confusion, whole.confusion)
+    assert (parts.predictions.top == whole.predictions.top).all()
+    assert parts.statistics.summary()["loma"] == pytest.approx(whole.statistics.summary()["loma"], rel=1e-12)
+    assert parts.summary(counts, names)["scores"]["nll"] == pytest.approx(whole.summary(counts, names)["scores"]["nll"])
+    logits[30, 2] = np.nan
+    with pytest.raises(InputError, match="for class 2 in row 30"):
+        parts.update(logits, targets)
+    assert parts.confusion.counts.sum() == 50
+    with pytest.raises(InputError, match="for the same B images"):
+        parts.update(logits[:40], targets)
+
+
 def test_twenty_thousand_classes_take_little_memory():
     """Their matrix would be 3.2 GB."""
     classes, random = 20_000, np.random.default_rng(0)

@@ -63,3 +63,10 @@ def test_a_score_of_an_installed_package_is_found(only_ours, monkeypatch, tmp_pa
 def test_names_are_given_once(only_ours, taken):
     with pytest.raises(InputError, match="taken"):
         register(Score(name="another", **taken))
+
+
+def test_a_count_of_many_classes_has_all_its_digits():
+    assert vocabulary.AT_ZERO.text(99_993) == vocabulary.AT_ZERO.text(99_993.0) == "99993"
+    assert SPREAD.text(None) == vocabulary.AT_ZERO.text(None)
+    (brier,) = (score for score in vocabulary.scores() if score.key == "scores.brier")
+    assert brier.text(0.123456) == "0.1235"

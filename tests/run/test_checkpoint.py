@@ -21,6 +21,7 @@ def test_tensors_and_state_come_back_exactly(tmp_path):
         "transposed": base.T,
         "view": base[1:],
         "shared": base,
+        "alone": torch.arange(12.0).reshape(4, 3)[1:3],
         "expanded": torch.ones(1).expand(3),
         "empty": torch.empty(0, 2),
         "parameter": nn.Parameter(torch.tensor([float("nan"), -0.0])),
