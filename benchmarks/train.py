@@ -6,9 +6,9 @@
     python benchmarks/train.py --data cifar100.zip --ours "" compile=true --write benchmarks/results
 
 Each way is a process of its own, which waits while another one trains: its memory, its threads and its loader's workers
-are as it likes them, and nothing is loaded ahead out of turn. A turn is an epoch of each way; medians over the turns are
-shown with their 20th and 80th percentile, and ratios are medians of the turns' ratios, for a machine is not as fast all
-the time. The first epoch of each way is not counted.
+are as it likes them, and nothing is loaded ahead out of turn. A turn is an epoch of each way; medians over the turns
+are shown with their 20th and 80th percentile, and ratios are medians of the turns' ratios, for a machine is not as fast
+all the time. The first epoch of each way is not counted.
 
 - `car-ext`: a `Job` as `car-ext train` runs it, with all that a run does between its steps; with --ours also in other
   options, such as `amp=bf16`.
@@ -271,6 +271,13 @@ def row(network: str, way: str, found: dict[str, list[float]]) -> dict[str, Any]
     return {"network": network, "way": way, **rates, "best of the others": best, "ratio": statistics.median(ratios)}
 
 
+def table_row(found: dict[str, Any], side: int) -> str:
+    spread = f"{found['low']:.1f} to {found['high']:.1f}"
+    ratio = f"{found['ratio']:.2f} ({found['best of the others']})"
+    cells = (f"{found['network']}, {side} pixels", found["way"], f"{found['median']:.1f}", spread, ratio)
+    return f"| {' | '.join(cells)} |"
+
+
 def synthetic(folder: Path, side: int, images: int) -> str:
     """A folder of noise, as many images of each class in training and one in the test."""
     random = np.random.default_rng(0)
@@ -320,17 +327,7 @@ def main() -> None:
             found = measure(options, network, size)
         for way in found:
             rows.append(row(network, way, found))
-            rate, low, high, ratio, best = (
-                rows[-1][k] for k in ("median", "low", "high", "ratio", "best of the others")
-            )
-            cells = (
-                f"{network}, {side} pixels",
-                way,
-                f"{rate:.1f}",
-                f"{low:.1f} to {high:.1f}",
-                f"{ratio:.2f} ({best})",
-            )
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(table_row(rows[-1], side))
             print(lines[-1], flush=True)
     if options.write:
         stem = options.write / f"train-{datetime.date.today()}"

@@ -268,6 +268,18 @@ class Config:
         "any CPU with AVX512-BF16 or AMX takes bf16; a run that is resumed goes on in the precision it began in",
         choices=("auto", "none", "bf16", "fp16"),
     )
+    compile: bool = option(
+        False,
+        "optimisation",
+        "let torch.compile fuse the network's layers, which takes a minute or so at the start; on a CPU it needs a C++ "
+        "compiler",
+    )
+    checkpointing: bool = option(
+        False,
+        "optimisation",
+        "keep only some of a timm model's activations and compute the others anew in the backward pass: less memory, "
+        "more time",
+    )
     channels_last: bool | None = option(None, "optimisation", "channels-last weights; default: on CUDA")
 
     keep: str = option(
@@ -337,6 +349,11 @@ class Config:
             raise InputError(f"retrain is {self.retrain}, but there is no --stage2 RUN to take the network from.")
         if self.stage2 and self.tune != "full":
             raise InputError(f"tune is {self.tune}, but a second stage trains its head alone; leave it out.")
+        if self.compile and self.checkpointing:
+            raise InputError("compile and checkpointing are both on, but a compiled network chooses itself; keep one.")
+        for key in ("compile", "checkpointing"):
+            if self.head_alone and getattr(self, key):
+                raise InputError(f"{key} is on, but the head alone is trained, which has no use for it; leave it out.")
         if self.head_alone and self.contrast != "none":
             raise InputError(f"contrast is {self.contrast}, but the head alone trains no features; leave it out.")
 

@@ -1,10 +1,14 @@
-"""Threads, and kernels that give the same bits twice."""
+"""Threads, kernels that give the same bits twice, and kernels compiled for a network."""
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Iterator
 
 import torch
+from torch import nn
+
+from car_ext.errors import InputError, first_line
 
 
 @contextlib.contextmanager
@@ -33,3 +37,30 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         cudnn.deterministic, cudnn.benchmark = before
+
+
+def compile_forward(module: nn.Module, device: torch.device) -> None:
+    """Let torch.compile fuse what a module computes, forward and backward.
+
+    It is compiled at its first call, and anew for each shape of a batch. On CUDA the calls are replayed as CUDA graphs.
+
+    The module stays what it is, with the same names in its `state_dict`.
+
+    Raises:
+        InputError: nothing to compile with.
+    """
+    if device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler  # a second to import
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except (InvalidCxxCompiler, RuntimeError) as error:
+            raise InputError(
+                f"--compile needs a C++ compiler on a CPU, and finds none ({first_line(error)}); install g++, name one "
+                "in the environment variable CXX, or leave --compile out."
+            ) from error
+    elif importlib.util.find_spec("triton") is None:
+        raise InputError("--compile needs Triton on CUDA, which is not here; pip install triton, or leave it out.")
+    torch.compiler.reset()  # what earlier jobs of this process compiled counts against a limit, behind which nothing is
+    module.compile(dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)

@@ -1,5 +1,6 @@
 """What learns in a job: network, objective and optimiser, a step at a time."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -7,10 +8,12 @@ from torch import Tensor, nn
 
 from car_ext.config.config import Config
 from car_ext.machine.device import Machine
+from car_ext.machine.kernels import compile_forward
 from car_ext.methods.augment.mix import Mixed
 from car_ext.models.classifier import Classifier
 from car_ext.run import checkpoint
 from car_ext.training.forward import Forward, SharedForward, even_out
+from car_ext.training.network import checkpoint_activations, statistics_stay
 from car_ext.training.objective import Objective
 from car_ext.training.optimizer import SCALE, build_optimizer
 
@@ -43,7 +46,14 @@ class Learner:
         self.optimizer, self.rate = build_optimizer(config, model, objective), config.lr
         self._machine, self._on_features = machine, on_features
         encode = None if objective.contrast is None else objective.contrast.encode
-        self._forward = SharedForward(Forward(model, on_features, config.head_alone, encode), machine)
+        forward = Forward(model, on_features, config.head_alone, encode)
+        if config.checkpointing:
+            checkpoint_activations(model, config.model)
+        if config.compile:
+            compile_forward(forward, machine.device)
+        self._replayed = config.compile and machine.on_cuda
+        self._backward = statistics_stay if config.checkpointing else contextlib.nullcontext
+        self._forward = SharedForward(forward, machine)
         self._clip, self._updates = config.clip_grad, 0
         self._scaler = torch.amp.GradScaler("cuda", enabled=machine.amp is torch.float16)
 
@@ -90,6 +100,8 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get(SCALE, 1)
         labels = targets.targets if isinstance(targets, Mixed) else targets
+        if self._replayed:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last batch gave may be written over
         with self._forward.synced(inputs, part[0] == part[1] - 1):
             with self._machine.autocast():
                 logits, features, views = self._forward(inputs, views)
@@ -115,7 +127,8 @@ class Learner:
     def _update(self, loss: Tensor, number: int, parts: int) -> None:
         if number == 0:
             self.optimizer.zero_grad()
-        self._scaler.scale(loss / parts).backward()
+        with self._backward(self.model):
+            self._scaler.scale(loss / parts).backward()
         if number < parts - 1:
             return
         if self._clip:

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from car_ext import datasets
 from car_ext.config.config import Config
 from car_ext.datasets.statistics import CONSTANTS, statistics
-from car_ext.errors import InputError
+from car_ext.errors import InputError, first_line
 from car_ext.methods.heads import build_head
 from car_ext.methods.heads.base import weight_of
 from car_ext.models.classifier import Classifier, build_model
@@ -50,6 +51,22 @@ def against_bf16(model: Classifier, image_size: int, head_alone: bool) -> str | 
     if any(1 < layer.groups == layer.in_channels for layer in convolutions):
         return "depthwise convolutions, which are not faster in bf16"
     return None
+
+
+def checkpoint_activations(model: Classifier, name: str) -> None:
+    """Let the backbone keep some of its activations only, as timm does it for this network; the others come anew.
+
+    Raises:
+        InputError: it cannot.
+    """
+    enable = getattr(model.backbone, "set_grad_checkpointing", None)
+    try:
+        if not callable(enable):
+            raise AssertionError("it is not of timm")
+        enable()
+    except AssertionError as error:  # how timm's networks say it
+        reason = first_line(error)
+        raise InputError(f"--checkpointing is not for --model {name} ({reason}); leave it out.") from error
 
 
 def sized(config: Config) -> Config:
@@ -96,6 +113,20 @@ def check_single_image(model: Classifier, image_size: int, channels: int) -> Non
     shadow = copy.deepcopy(model).to("meta").train()
     with single_values():
         shadow(torch.zeros(1, image_size, image_size, channels, dtype=torch.uint8, device="meta"))
+
+
+@contextlib.contextmanager
+def statistics_stay(model: Classifier) -> Iterator[None]:
+    """For a backward pass that computes activations anew: the forward pass has moved batch normalisation's averages."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    for layer in layers:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, batches) in zip(layers, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, batches
 
 
 @contextlib.contextmanager

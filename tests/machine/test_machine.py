@@ -1,3 +1,4 @@
+import contextlib
 import platform
 import resource
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from car_ext.machine.device import Machine
 from car_ext.machine.memory import keep_freed_memory
 
 SIZE = 64 * 2**20
@@ -33,3 +35,43 @@ def test_freed_memory_is_used_again_and_goes_back_at_the_end():
         assert faults() - before < SIZE / resource.getpagesize()  # not once all pages of a tensor
         kept = resident()
     assert resident() < kept - SIZE / 2
+
+
+class Queue:
+    """Stands in for CUDA's streams: notes what is asked of them."""
+
+    def __init__(self, *_: object) -> None:
+        self.waited: list[int] = []
+
+    def record_event(self) -> int:
+        return len(moved)
+
+    def wait_event(self, event: int) -> None:
+        self.waited.append(event)
+
+
+moved: list[torch.Tensor] = []
+
+
+def test_a_batch_is_sent_while_the_one_before_is_computed_with(monkeypatch):
+    machine, computing, kept = Machine("cpu", "none"), Queue(), []
+    batches = [((torch.tensor(2 * n), torch.tensor(2 * n + 1)), None) for n in range(4)]
+    assert list(machine.ahead(batches)) == batches
+    monkeypatch.setattr(Machine, "on_cuda", True)
+    monkeypatch.setattr(Machine, "_moved", lambda self, item: sent(item))
+    monkeypatch.setattr(torch.cuda, "Stream", Queue)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: kept.append((tensor, stream)))
+
+    def sent(item):
+        moved.append(item)
+        return item
+
+    for number, batch in enumerate(machine.ahead(iter(batches)), 1):
+        assert batch is batches[number - 1]
+        assert len(moved) == min(number + 1, 4)  # one more than is computed with
+        assert computing.waited == list(range(1, number + 1))  # for its own, not for the one after it
+        assert kept == [(tensor, computing) for images, _ in batches[:number] for tensor in images]
+    assert number == 4
+    assert list(machine.ahead([])) == []
