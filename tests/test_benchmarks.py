@@ -150,3 +150,28 @@ def test_the_plan_by_hand():
     assert neck[0][1:] == ["8", "16", "64", "256", "1,000"]
     assert kept[1][:2] == ["1,000", "4 MB"]
     assert disk[1][5] == f"{2 * gradient / 1e6:.3g} MB"
+
+
+def test_train(tmp_path):
+    small = ("--networks", "cifar_resnet32", "--images", 20, "--batch", 10, "--turns", 2, "--workers", 1)
+    done = run("train.py", *small, "--device", "cpu", "--ours", "", "ema=0.9", "--write", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (markdown,) = tmp_path.glob("train-*.md")
+    (numbers,) = tmp_path.glob("train-*.json")
+    ((_, *rows),) = tables(markdown.read_text())
+    assert [row[1] for row in rows] == ["car-ext", "car-ext ema=0.9", "plain loop", "timm", "pil loop"]
+    found = {row["way"]: row for row in json.loads(numbers.read_text())["rows"]}
+    best = found["car-ext"]["best of the others"]
+    assert found[best]["ratio"] == 1
+    assert found[best]["median"] == max(found[way]["median"] for way in ("plain loop", "timm", "pil loop"))
+    assert all(number(row[2]) > 0 and row[0] == "cifar_resnet32, 32 pixels" for row in rows)
+
+
+def test_precision(tmp_path):
+    done = run("precision.py", "--model", "cifar_resnet8", "--epochs", 1, "--seeds", 2, "--write", tmp_path)
+    without = "this CPU has no AVX512-BF16" in done.stderr
+    assert without or done.returncode == 0, done.stderr
+    if not without:
+        (markdown,) = tmp_path.glob("precision-*.md")
+        ((_, *rows),) = tables(markdown.read_text())
+        assert [row[0] for row in rows] == ["overall", "balanced", "worst class", "images/s"]
