@@ -4,8 +4,8 @@
     python benchmarks/precision.py --data cifar10.zip --imbalance-ratio 100 --write benchmarks/results
 
 The two take turns, seed by seed. Accuracies are those of the test images at the end, in per cent; the difference is
-that of the same seed, its mean with its standard error. Times are those of the training steps, and mean little on a machine
-that others use. A CPU without AVX512-BF16 or AMX computes no bfloat16 here.
+that of the same seed, its mean with its standard error. Times are those of the training steps, and mean little on a
+machine that others use. A CPU without AVX512-BF16 or AMX computes no bfloat16 here.
 """
 
 import argparse

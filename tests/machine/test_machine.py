@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from car_ext.machine.device import Machine
+from car_ext.machine.kernels import deterministic
 from car_ext.machine.memory import keep_freed_memory
 
 SIZE = 64 * 2**20
@@ -35,6 +36,16 @@ def test_freed_memory_is_used_again_and_goes_back_at_the_end():
         assert faults() - before < SIZE / resource.getpagesize()  # not once all pages of a tensor
         kept = resident()
     assert resident() < kept - SIZE / 2
+
+
+def test_settings_for_the_same_bits_come_and_go():
+    def settings():
+        return torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+
+    before = settings()
+    with deterministic():
+        assert settings() == (True, False)
+    assert settings() == before
 
 
 class Queue:
