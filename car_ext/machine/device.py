@@ -11,6 +11,7 @@ from car_ext.errors import InputError
 from car_ext.machine.processes import ALONE, Processes, local_device
 
 PRECISIONS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+NAMES = {None: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class Machine:
@@ -37,7 +38,7 @@ class Machine:
         self.device = find_device(local_device(device, processes.size))
         self.amp = _amp(begun or amp, self.device, "--amp is" if begun in (None, amp) else "this --out began in")
         self._open = amp == "auto" and begun is None
-        self.said = self.precision
+        self.said = NAMES[self.amp]
         if amp == "auto":
             self.said += ", in which the run began" if begun else " (auto)"
 
@@ -59,7 +60,7 @@ class Machine:
             return
         against = self.processes.of_first(lambda: against if cpu_gains_by_bf16() else "this CPU is not faster in bf16")
         self.amp = _amp("none" if against else "bf16", self.device, "--amp auto is")
-        self.said = f"none (auto: {against})" if against else "bf16 (auto: this CPU is faster in it)"
+        self.said = f"float32 (auto: {against})" if against else "bf16 (auto: this CPU is faster in it)"
 
     @property
     def on_cuda(self) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,24 +35,29 @@ def deterministic() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    before, filling = (cudnn.deterministic, cudnn.benchmark), torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # a module with a property
+    before, filling = (cudnn.deterministic, cudnn.benchmark), memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     cudnn.deterministic, cudnn.benchmark = True, False
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         cudnn.deterministic, cudnn.benchmark = before
-        torch.utils.deterministic.fill_uninitialized_memory = filling
+        memory.fill_uninitialized_memory = filling
 
 
-def compile_forward(module: nn.Module, device: torch.device) -> None:
+def compile_forward(module: nn.Module, device: torch.device, replayed: bool) -> None:
     """Let torch.compile fuse what a module computes, forward and backward.
 
-    It is compiled at its first call, and anew for each shape of a batch. On CUDA the calls are replayed as CUDA graphs.
+    It is compiled at its first call, and anew for each shape of a batch. The module stays what it is, with the same
+    names in its `state_dict`.
 
-    The module stays what it is, with the same names in its `state_dict`.
+    Args:
+        module: the network.
+        device: where it is.
+        replayed: as CUDA graphs. What a call gives, and its gradients, are then written over by the next one.
 
     Raises:
         InputError: nothing to compile with.
@@ -70,4 +76,4 @@ def compile_forward(module: nn.Module, device: torch.device) -> None:
     elif importlib.util.find_spec("triton") is None:
         raise InputError("--compile needs Triton on CUDA, which is not here; pip install triton, or leave it out.")
     torch.compiler.reset()  # what earlier jobs of this process compiled counts against a limit, behind which nothing is
-    module.compile(dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    module.compile(dynamic=False, mode="reduce-overhead" if replayed else None)

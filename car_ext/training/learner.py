@@ -49,9 +49,10 @@ class Learner:
         forward = Forward(model, on_features, config.head_alone, encode)
         if config.checkpointing:
             checkpoint_activations(model, config.model)
+        # Gradients that outlive a batch, or that processes exchange, may not lie in the memory of a CUDA graph.
+        self._replayed = config.compile and machine.on_cuda and config.accumulate == machine.processes.size == 1
         if config.compile:
-            compile_forward(forward, machine.device)
-        self._replayed = config.compile and machine.on_cuda
+            compile_forward(forward, machine.device, self._replayed)
         self._backward = statistics_stay if config.checkpointing else contextlib.nullcontext
         self._forward = SharedForward(forward, machine)
         self._clip, self._updates = config.clip_grad, 0

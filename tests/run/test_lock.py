@@ -66,7 +66,9 @@ def test_a_folder_in_one_that_may_not_be_written_holds_its_own_lock(tmp_path, mo
 
 def test_a_run_that_came_in_between_is_met(tmp_path, monkeypatch):
     config = dataclasses.replace(QUICK, out=str(tmp_path / "run"))
-    monkeypatch.setattr("car_ext.training.train.Job", lambda config, *_: (config.run_dir / "theirs").mkdir(parents=True))
+    monkeypatch.setattr(
+        "car_ext.training.train.Job", lambda config, *_: (config.run_dir / "theirs").mkdir(parents=True)
+    )
     with pytest.raises(InputError, match="is not empty"):
         train(config, progress=False)
 

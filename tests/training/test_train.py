@@ -311,7 +311,7 @@ def test_a_run_in_bfloat16_is_not_gone_on_with_where_the_cpu_cannot(tmp_path, mo
 def test_auto_asks_the_network_too(monkeypatch, options, against):
     cpu(monkeypatch, gains=True)
     said = plan(dataclasses.replace(WIDE, **options)).precision
-    assert said == (f"none (auto: {against})" if against else "bf16 (auto: this CPU is faster in it)")
+    assert said == (f"float32 (auto: {against})" if against else "bf16 (auto: this CPU is faster in it)")
 
 
 @pytest.mark.parametrize("regularizer", ["none", "car"])
