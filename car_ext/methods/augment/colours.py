@@ -167,5 +167,7 @@ def blurred(images: Tensor, deviation: np.ndarray, reach: int) -> Tensor:
         around = side - 1 - np.abs(side - 1 - np.abs(around))
         wide = total.index_select(axis, on(images.device, around))
         parts = on(images.device, weights)[:, :, None, None, None]
-        total = sum(wide.narrow(axis, tap, side) * parts[:, tap] for tap in range(2 * reach + 1))
+        total = wide.narrow(axis, 0, side) * parts[:, 0]
+        for tap in range(1, 2 * reach + 1):
+            total += wide.narrow(axis, tap, side) * parts[:, tap]
     return (total + (1 << (2 * _ONE - 1))).bitwise_right_shift_(2 * _ONE).clamp_(0, 255).to(torch.uint8)

@@ -95,13 +95,14 @@ class Augmentation:
 
 
 def _steps(word: str, side: int) -> list[Step]:
-    crop, flip = _crop(side), (_flip, 1)
+    crop = _crop(side)
+    flip: Step = _flip, 1
     colours = _sometimes(0.8, lambda images, uniform: jittered(images, uniform, hue=0.1), 8)
     grey = _sometimes(0.2, greyed, 0)
     reach = min(6, side - 1)  # three standard deviations of the widest, where the image has as many pixels
     blur = _sometimes(0.5, lambda images, uniform: blurred(images, 0.1 + 1.9 * uniform[:, 0], reach), 1)
     wide, narrow, half = (_resized_crop(side, least) for least in (0.08, 0.8, 0.2))
-    return {
+    parts: dict[str, list[Step]] = {
         "crop": [crop],
         "crop-flip": [crop, flip],
         "rrc": [narrow, flip],
@@ -113,7 +114,8 @@ def _steps(word: str, side: int) -> list[Step]:
         "jitter": [(jittered, 8)],
         "randaugment-mstd": [(mstd_augmented, 10)],
         "cutout": [_cutout(side // 2)],
-    }[word]
+    }
+    return parts[word]
 
 
 def _crop(side: int) -> Step:

@@ -4,6 +4,7 @@ Images of a batch that drew the same operation go through it together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -36,8 +37,12 @@ def each_its_own(
         operation = operations[number] if number >= 0 else None
         if operation is not None:
             rows = chosen == number
-            images = for_some(images, rows, lambda some, do=operation, rows=rows: do(some, arguments[rows]))
+            images = for_some(images, rows, partial(_given, operation, arguments[rows]))
     return images
+
+
+def _given(operation: Operation, arguments: np.ndarray, images: Tensor) -> Tensor:
+    return operation(images, arguments)
 
 
 def _affine(columns: Mapping[int, Callable], smooth: bool = False) -> Operation:
