@@ -105,29 +105,49 @@ def affine(images: Tensor, maps: np.ndarray, fill: int, smooth: bool = False) ->
         fill: where that is outside.
         smooth: bilinear in place of the nearest pixel.
     """
-    number, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     device = images.device
     maps = maps.copy()
     maps[:, 2] += (maps[:, 0] + maps[:, 1]) / 2
     maps[:, 5] += (maps[:, 3] + maps[:, 4]) / 2
-    fixed = on(device, np.floor(maps * 2**_ONE + 0.5).astype(np.int32))[:, :, None, None]
-    rows, columns = torch.arange(height, device=device)[:, None].int(), torch.arange(width, device=device).int()
-    x, y = (fixed[:, k] * columns + fixed[:, k + 1] * rows + fixed[:, k + 2] for k in (0, 3))
+    fixed = on(device, np.floor(maps * 2**_ONE + 0.5).astype(np.int32))[:, :, None]
+    rows, columns = torch.arange(height, device=device).int(), torch.arange(width, device=device).int()
+    x, y = (
+        (fixed[:, k] * columns + fixed[:, k + 2])[:, None, :] + (fixed[:, k + 1] * rows)[:, :, None] for k in (0, 3)
+    )
+    return _between(images, x, y, fill) if smooth else _nearest(images, x, y, fill)
+
+
+def _nearest(images: Tensor, x: Tensor, y: Tensor, fill: int) -> Tensor:
+    """The pixels that (x, y), int32 (N, H, W) with `_ONE` bits behind the point, lie in."""
+    number, height, width, channels = images.shape
+    # A pixel as a word of four bytes, and a border for whatever lies outside.
+    words = images.new_full((number, height + 2, width + 2, 4), fill)
+    words[:, 1:-1, 1:-1, :channels] = images
+    start = torch.arange(number, device=images.device, dtype=torch.int32) * ((height + 2) * (width + 2)) + width + 3
+    index = y.bitwise_right_shift_(_ONE).clamp_(-1, height).mul_(width + 2)
+    index += x.bitwise_right_shift_(_ONE).clamp_(-1, width)
+    index += start[:, None, None]
+    seen = words.view(torch.int32).view(-1).index_select(0, index.view(-1))
+    return seen.view(torch.uint8).view(number, height, width, 4)[..., :channels].contiguous()
+
+
+def _between(images: Tensor, x: Tensor, y: Tensor, fill: int) -> Tensor:
+    """The same, bilinear: the weighted mean of the four pixels around (x, y)."""
+    number, height, width, channels = images.shape
     outside = (x < 0) | (x >= width << _ONE) | (y < 0) | (y >= height << _ONE)
-    base = (torch.arange(number, device=device).int() * (height * width))[:, None, None]
+    base = (torch.arange(number, device=images.device).int() * (height * width))[:, None, None]
     pixels = images.reshape(-1, channels)
 
     def seen(at_x: Tensor, at_y: Tensor) -> Tensor:
         index = base + at_y.clamp(0, height - 1) * width + at_x.clamp(0, width - 1)
-        return pixels.index_select(0, index.view(-1)).view(images.shape)
+        return pixels.index_select(0, index.view(-1)).view(images.shape).int()
 
-    if not smooth:
-        return seen(x >> _ONE, y >> _ONE).masked_fill_(outside[..., None], fill)
     x, y = x - (1 << (_ONE - 1)), y - (1 << (_ONE - 1))
     one = 1 << _PART
     parts = [((v & ((1 << _ONE) - 1)) >> (_ONE - _PART))[..., None] for v in (x, y)]
     x, y = x >> _ONE, y >> _ONE
-    upper, lower = (seen(x, row).int() * (one - parts[0]) + seen(x + 1, row).int() * parts[0] for row in (y, y + 1))
+    upper, lower = (seen(x, row) * (one - parts[0]) + seen(x + 1, row) * parts[0] for row in (y, y + 1))
     total = upper * (one - parts[1]) + lower * parts[1]
     return (total >> 2 * _PART).to(torch.uint8).masked_fill_(outside[..., None], fill)
 

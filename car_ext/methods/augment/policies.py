@@ -4,7 +4,6 @@ Images of a batch that drew the same operation go through it together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -33,16 +32,14 @@ def each_its_own(
     images: Tensor, chosen: np.ndarray, arguments: np.ndarray, operations: Sequence[Operation | None]
 ) -> Tensor:
     """Every image after operation number `chosen` (N,) with its argument (N,); None and -1 leave it as it is."""
+    seen = images.clone()
     for number in np.unique(chosen):
         operation = operations[number] if number >= 0 else None
         if operation is not None:
-            rows = chosen == number
-            images = for_some(images, rows, partial(_given, operation, arguments[rows]))
-    return images
-
-
-def _given(operation: Operation, arguments: np.ndarray, images: Tensor) -> Tensor:
-    return operation(images, arguments)
+            rows = np.flatnonzero(chosen == number)
+            index = on(images.device, rows)
+            seen.index_copy_(0, index, operation(images.index_select(0, index), arguments[rows]))
+    return seen
 
 
 def _affine(columns: Mapping[int, Callable], smooth: bool = False) -> Operation:

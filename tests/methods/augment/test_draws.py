@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from car_ext.methods.augment.draws import Draws, philox
 
@@ -30,13 +29,13 @@ def by_integers(counter, key):
 
 @pytest.mark.parametrize(("counter", "key", "answer"), PUBLISHED)
 def test_philox_gives_the_published_answers(counter, key, answer):
-    assert tuple(philox(torch.tensor(counter), key).tolist()) == answer == by_integers(counter, key)
+    assert tuple(philox(np.array(counter, np.uint64), key).tolist()) == answer == by_integers(counter, key)
 
 
 def test_a_batch_of_counters_is_each_of_them():
     random = np.random.default_rng(0)
-    counters, key = random.integers(0, 2**32, (4, 5, 7)), (123, 2**32 - 5)
-    found = philox(torch.from_numpy(counters), key).numpy()
+    counters, key = random.integers(0, 2**32, (4, 5, 7), dtype=np.uint64), (123, 2**32 - 5)
+    found = philox(counters, key)
     for place in np.ndindex(5, 7):
         assert tuple(found[:, *place]) == by_integers(tuple(map(int, counters[:, *place])), key)
 
