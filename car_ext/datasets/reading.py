@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -28,16 +29,16 @@ def read_ahead(split: Split, image_size: int, batch_size: int, threads: int) -> 
 
 def centres(stored: Images | np.ndarray, indices: Positions, image_size: int | None) -> np.ndarray:
     """The centre of some stored images, uint8 (N, image_size, image_size, C); as they are where None."""
-    return centre(stack(stored, indices), image_size)
+    return np.ascontiguousarray(centre(stack(stored, indices), image_size))
 
 
-def centre(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """The centre of images (N, H, W, C), `image_size` square; as they are where None."""
+def centre(images: Any, image_size: int | None) -> Any:
+    """The centre of images (N, H, W, C), array or tensor, `image_size` square; as they are where None."""
     if image_size is None:
         return images
     edge = (images.shape[1] - image_size) // 2
     inside = slice(edge, edge + image_size)
-    return np.ascontiguousarray(images[:, inside, inside])
+    return images[:, inside, inside]
 
 
 def at_hand(stored: Images | np.ndarray) -> bool:

@@ -73,8 +73,8 @@ class Machine:
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
 
     def ahead(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items, nested tuples of tensors and None; on CUDA they are on the device, each sent while the one before
-        is computed with, on a stream of its own."""
+        """The items, nested tuples of tensors and of what stays here; on CUDA the tensors are on the device, each sent
+        while the item before is computed with, on a stream of its own."""
         if not self.on_cuda:
             yield from items
             return
@@ -91,7 +91,7 @@ class Machine:
     def _moved(self, item: Any) -> Any:
         if isinstance(item, Tensor):
             return item.to(self.device, non_blocking=True)
-        return item if item is None else tuple(map(self._moved, item))
+        return tuple(map(self._moved, item)) if isinstance(item, tuple) else item
 
     def _arrived(self, item: Any, stream: Any, event: Any) -> Any:
         """The item for the stream that computes, which waits for it; its memory is not given away before that one has
@@ -149,7 +149,7 @@ def _vendor() -> str | None:
 def _tensors(item: Any) -> Iterator[Tensor]:
     if isinstance(item, Tensor):
         yield item
-    elif item is not None:
+    elif isinstance(item, tuple):
         for part in item:
             yield from _tensors(part)
 

@@ -307,13 +307,14 @@ class Job:
         self, batch: Batch, partner: Batch | None, mixing: torch.Generator, rate: float, part: tuple[int, int] = (0, 1)
     ) -> Tensor:
         """One batch, mixed by numbers from `mixing`; the rest as of `Learner.step`."""
-        images, targets, *views = self.machine.to_device(*batch)
+        stored, targets, keys = *self.machine.to_device(*batch[:2]), batch[2]
+        images, views = self.batches.seen(stored, keys), self.batches.views(stored, keys)
         if self.mix is None:
             return self.learner.step(images, targets, rate, part, *views)
         other = None
         if partner is not None:
-            other_images, other_targets = self.machine.to_device(*partner)
-            other = other_images, other_targets
+            other_images, other_targets = self.machine.to_device(*partner[:2])
+            other = self.batches.seen(other_images, partner[2], partners=True), other_targets
         rows = self.machine.processes.rows
         mixed = self.mix(images, targets, mixing, other, max(self.epoch, 1), self.config.epochs, rows)
         return self.learner.step(mixed.images, mixed, rate, part, *views)

@@ -1,32 +1,33 @@
-"""Batches of uint8 images (N, H, W, C) and int64 targets (N,), the same bits from any number of workers."""
+"""Batches of stored uint8 images (N, H, W, C) and int64 targets (N,), the same from any number of workers."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from car_ext.datasets import Split
-from car_ext.datasets.reading import centre, centres, stack
+from car_ext.datasets.reading import centres
 from car_ext.errors import InputError, first_line
 from car_ext.machine.processes import ALONE, Processes
-from car_ext.methods.augment.images import image_augmentation
+from car_ext.methods.augment.draws import Keys
 from car_ext.methods.samplers import Sampler
-from car_ext.seeds import derive
 
-Key = tuple[int, int, int]  # (epoch, how often the epoch has drawn the sample before, index of the sample)
-# Images, targets and, where asked for, further views (N, V, H, W, C) of the images. Of several processes each has its
-# part of the images and views, and the targets of the whole batch.
-Batch = tuple[Tensor, ...]
+# Images, targets and, in training, the keys of the images that their augmentation is drawn by. Of several processes
+# each has its part of the images and keys, and the targets of the whole batch.
+Batch = tuple[Any, ...]
 
 
 class Loader(DataLoader):
     """A `DataLoader` whose workers fail with the sentence that the main process would fail with."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises an iterator of its own
+        if not self.num_workers and not self.pin_memory:  # nothing of what torch's iterator does would be of use
+            return map(self.dataset.__getitems__, self.batch_sampler)  # type: ignore[attr-defined, arg-type]
         return _checked(super().__iter__())  # begun here and not at the first batch: it draws a seed
 
 
@@ -62,40 +63,24 @@ def _worker_deaths() -> Iterator[None]:
 
 
 def train_loader(
-    split: Split,
-    image_size: int | None,
-    augment: str,
-    sampler: Sampler,
-    workers: int,
-    pin_memory: bool,
-    views: int = 0,
-    view_augment: str = "simclr",
-    processes: Processes = ALONE,
+    split: Split, sampler: Sampler, workers: int, pin_memory: bool, processes: Processes = ALONE
 ) -> Loader:
-    """Batches as `sampler` draws them; `begin_epoch` gives those of an epoch.
+    """Batches as `sampler` draws them, with their keys; `begin_epoch` gives those of an epoch.
 
     Args:
-        split: the training images.
-        image_size: the side of every image that comes out; None: what the split holds (features, say), as it is.
-        augment: a name of `image_augmentation`.
+        split: the training images; they come as they are stored, and so do features in their place.
         sampler: draws the batches.
         workers: processes that load; 0 loads in this one.
         pin_memory: for a GPU.
-        views: how many more of each image a batch has.
-        view_augment: by what they are augmented.
         processes: share out the images of each batch.
     """
-    augmentation = image_augmentation(augment, image_size) if image_size else None
-    view = image_augmentation(view_augment, image_size) if views and image_size else None
-    others = [] if view is None else [view] * views
-    images = _Images(split, image_size, augmentation, sampler.seed, others, processes)
-    return _loader(images, _Keys(sampler), workers, pin_memory)
+    return _loader(_Images(split, None, processes, with_keys=True), _Drawn(sampler), workers, pin_memory)
 
 
 def begin_epoch(loader: DataLoader, epoch: int, epochs: int) -> Iterator[Batch]:
     """The batches of epoch `epoch`, from 1 to `epochs`, of a `train_loader`."""
     keys = loader.batch_sampler
-    assert isinstance(keys, _Keys)
+    assert isinstance(keys, _Drawn)
     keys.set_epoch(epoch, epochs)
     return iter(loader)
 
@@ -109,9 +94,10 @@ def ordered_loader(
     processes: Processes = ALONE,
 ) -> Loader:
     """Every image once, in order: the centre of the stored image, `image_size` square; as it is where None."""
-    keys = [(0, 0, index) for index in range(len(split))]
+    keys = np.zeros((len(split), 3), np.int64)
+    keys[:, 2] = np.arange(len(split))
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    return _loader(_Images(split, image_size, None, 0, processes=processes), batches, workers, pin_memory)
+    return _loader(_Images(split, image_size, processes), batches, workers, pin_memory)
 
 
 def _loader(dataset: Dataset, batches: Any, workers: int, pin_memory: bool) -> Loader:
@@ -125,14 +111,16 @@ def _loader(dataset: Dataset, batches: Any, workers: int, pin_memory: bool) -> L
     )
 
 
-class _Keys:
-    """A sampler's batches, each index with what its augmentation is seeded by.
+class _Drawn:
+    """A sampler's batches as keys: each index with what its augmentation is drawn by.
 
     A key carries its epoch, so that workers that live for the whole run need not be told of a new one, and counts the
-    earlier draws of its sample, so that an image drawn again is not augmented the same way.
+    earlier draws of its sample, so that an image drawn again is not augmented the same way. They are counted over the
+    whole order of the epoch, which all processes know: the sampler is of one rank.
     """
 
     def __init__(self, sampler: Sampler) -> None:
+        assert sampler.world_size == 1, "a part of the order does not tell how often a sample was drawn"
         self.sampler = sampler
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
@@ -141,30 +129,31 @@ class _Keys:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        drawn: Counter[int] = Counter()
-        for batch in self.sampler:
-            keys = []
-            for index in batch:
-                keys.append((self.sampler.epoch, drawn[index], index))
-                drawn[index] += 1
-            yield keys
+    def __iter__(self) -> Iterator[Keys]:
+        order = np.fromiter(itertools.chain.from_iterable(self.sampler), np.int64, sum(self.sampler.sizes))
+        keys = np.stack([np.full(len(order), self.sampler.epoch), earlier(order), order], axis=1)
+        yield from np.split(keys, np.cumsum(self.sampler.sizes)[:-1])
+
+
+def earlier(order: np.ndarray) -> np.ndarray:
+    """(N,) int64: how often each of `order` (N,) has come before."""
+    by_value = order.argsort(kind="stable")
+    ranked = order[by_value]
+    begins = np.flatnonzero(np.diff(ranked, prepend=ranked[:1] - 1))
+    counts = np.empty_like(by_value)
+    counts[by_value] = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    return counts
 
 
 class _Images(Dataset):
-    def __init__(
-        self,
-        split: Split,
-        image_size: int | None,
-        augment: Callable | None,
-        seed: int,
-        view_augments: Sequence[Callable] = (),
-        processes: Processes = ALONE,
-    ) -> None:
-        self.split, self.image_size, self.augment, self.seed = split, image_size, augment, seed
-        self.view_augments, self.processes = view_augments, processes
+    """Parts of a split by keys: images, targets and, where asked for, the keys themselves."""
 
-    def __getitems__(self, keys: list[Key]) -> Batch | str:
+    def __init__(
+        self, split: Split, image_size: int | None, processes: Processes = ALONE, with_keys: bool = False
+    ) -> None:
+        self.split, self.image_size, self.processes, self.with_keys = split, image_size, processes, with_keys
+
+    def __getitems__(self, keys: Keys) -> Batch | str:
         """A batch; from a worker also the sentence of an `InputError`, which an exception's traceback would bury."""
         if get_worker_info() is None:
             return self._batch(keys)
@@ -173,32 +162,11 @@ class _Images(Dataset):
         except InputError as error:
             return str(error)
 
-    def _batch(self, keys: list[Key]) -> Batch:
-        targets = torch.from_numpy(self.split.targets[[index for _, _, index in keys]])
-        keys = [*self.processes.part(keys)]
-        indices = [index for _, _, index in keys]
-        if not self.augment and not self.view_augments:
-            return torch.from_numpy(centres(self.split.images, indices, self.image_size)), targets
-        stored = stack(self.split.images, indices)
-        pixels = torch.from_numpy(stored)
-        if self.augment:
-            images = self._augmented(pixels, keys, self.augment, "augmentation")
-        else:
-            images = torch.from_numpy(centre(stored, self.image_size))
-        if not self.view_augments:
-            return images, targets
-        views = [self._augmented(pixels, keys, augment, f"view {v}") for v, augment in enumerate(self.view_augments)]
-        return images, targets, torch.stack(views, dim=1)
-
-    def _augmented(self, stored: Tensor, keys: list[Key], augment: Callable, purpose: str) -> Tensor:
-        images = []
-        # The augmentation draws from the CPU generator, which nobody outside shall see moved.
-        with torch.random.fork_rng(devices=[]):
-            for image, (epoch, again, index) in zip(stored.permute(0, 3, 1, 2), keys, strict=True):
-                numbers = (epoch, index, again) if again else (epoch, index)
-                torch.default_generator.manual_seed(derive(purpose, self.seed, *numbers))
-                images.append(augment(image).permute(1, 2, 0))
-        return torch.stack(images)
+    def _batch(self, keys: Keys) -> Batch:
+        targets = torch.from_numpy(self.split.targets[keys[:, 2]])
+        keys = keys[[*self.processes.part(range(len(keys)))]]
+        images = torch.from_numpy(centres(self.split.images, keys[:, 2], self.image_size))
+        return (images, targets, keys) if self.with_keys else (images, targets)
 
 
 def _shared(batch: Batch) -> Batch:
@@ -208,9 +176,9 @@ def _shared(batch: Batch) -> Batch:
         InputError: it does not.
     """
     try:
-        return tuple(tensor.share_memory_() for tensor in batch)
+        return tuple(item.share_memory_() if isinstance(item, Tensor) else item for item in batch)
     except RuntimeError as error:
-        size = sum(tensor.nbytes for tensor in batch)
+        size = sum(item.nbytes for item in batch)
         raise InputError(
             f"a worker cannot hand over a batch of {size / 1e6:.1f} MB through /dev/shm ({first_line(error)}); "
             "use --workers 0, or give the container more of it (docker run --shm-size 8g)."

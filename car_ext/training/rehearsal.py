@@ -37,7 +37,7 @@ class Rehearsal:
         tried: steps that were tried; 0 where the head alone is trained, on features computed once.
         steps: batches of an epoch.
         step_seconds: of one of them, without its images.
-        read_seconds: to read and augment those, in one process.
+        read_seconds: to read those, in one process.
         score_seconds: to score the images that are scored after an epoch, or to compute all features.
         peak: the most memory held, of the main memory or of the GPU's, in bytes, decoded images included; None where
             the system does not say.
@@ -73,7 +73,7 @@ class Rehearsal:
         epoch, run = duration(self.epoch_seconds), duration(self.epochs * self.epoch_seconds)
         return {
             "time": f"about {epoch} an epoch, {run} in all (steps tried: {self.tried})",
-            "  a batch": f"{self.step_seconds:.3g} s to train on, {self.read_seconds:.3g} s to read and augment",
+            "  a batch": f"{self.step_seconds:.3g} s to augment and train on, {self.read_seconds:.3g} s to read",
             "  scoring": f"{duration(self.score_seconds)} an epoch",
         }
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from car_ext.config.recipe import read_recipe, second_stage
 from car_ext.datasets import Split, load
 from car_ext.errors import InputError
 from car_ext.machine import device
+from car_ext.methods.augment.images import Augmentation
 from car_ext.methods.samplers import build_sampler
 from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.models import small
@@ -356,26 +358,30 @@ def test_batches_do_not_depend_on_the_workers():
     images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
     split = Split(images, np.arange(50) % 5)
 
-    def epoch(number: int, workers: int, augment: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        sampler = build_sampler("instance", split.targets, 16, 0)
-        batches = loader.train_loader(split, 10, augment, sampler, workers, pin_memory=False)
-        batches.batch_sampler.set_epoch(number, 2)
-        return list(batches)
+    def epoch(number: int, workers: int) -> list[list[np.ndarray]]:
+        sampler = build_sampler("class_balanced", split.targets, 16, 0)
+        batches = loader.train_loader(split, sampler, workers, pin_memory=False)
+        return [[np.asarray(part) for part in batch] for batch in loader.begin_epoch(batches, number, 2)]
 
-    for augment in ("crop-flip", "rrc"):
-        state = torch.get_rng_state()
-        alone, others = epoch(1, 0, augment), epoch(1, 2, augment)
-        assert all(torch.equal(a, b) for x, y in zip(alone, others, strict=True) for a, b in zip(x, y, strict=True))
-        assert [tuple(x.shape) for x, _ in alone] == [(16, 10, 10, 3)] * 3 + [(2, 10, 10, 3)]
-        assert not torch.equal(alone[0][0], epoch(2, 0, augment)[0][0])
-        torch.set_rng_state(state)
+    alone, others = epoch(1, 0), epoch(1, 2)
+    assert all(np.array_equal(a, b) for x, y in zip(alone, others, strict=True) for a, b in zip(x, y, strict=True))
+    assert [x.shape for x, _, _ in alone] == [(16, 12, 12, 3)] * 3 + [(2, 12, 12, 3)]
+    for pixels, targets, keys in alone:
+        assert np.array_equal(pixels, images[keys[:, 2]])
+        assert np.array_equal(targets, split.targets[keys[:, 2]])
+    drawn: Counter[int] = Counter()
+    for epoch_number, again, index in np.concatenate([keys for _, _, keys in alone]).tolist():
+        assert (epoch_number, again) == (1, drawn[index])
+        drawn[index] += 1
+    assert max(drawn.values()) > 2
+    assert not np.array_equal(alone[0][2][:, 2], epoch(2, 0)[0][2][:, 2])
 
 
 def test_every_image_comes_once_an_epoch_and_a_last_single_one_joins_its_neighbours():
     images = np.arange(33, dtype=np.uint8).reshape(33, 1, 1, 1).repeat(4, axis=1).repeat(4, axis=2)
     sampler = build_sampler("instance", np.arange(33), 16, 0)
-    batches = loader.train_loader(Split(images, np.arange(33)), 4, "none", sampler, 0, pin_memory=False)
-    seen = [(x[:, 0, 0, 0].tolist(), y.tolist()) for x, y in batches]
+    batches = loader.train_loader(Split(images, np.arange(33)), sampler, 0, pin_memory=False)
+    seen = [(x[:, 0, 0, 0].tolist(), y.tolist()) for x, y, _ in batches]
     assert [len(y) for _, y in seen] == [16, 17]
     assert len(batches) == 2
     assert all(x == y for x, y in seen)
@@ -385,11 +391,9 @@ def test_every_image_comes_once_an_epoch_and_a_last_single_one_joins_its_neighbo
 def test_an_image_drawn_again_is_augmented_anew():
     images = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
     split = Split(images, np.array([0] * 7 + [1]))  # class 1 has one image, which balance draws about four times
-    batches = loader.train_loader(
-        split, 10, "crop-flip", build_sampler("class_balanced", split.targets, 8, 0), 0, False
-    )
-    batches.batch_sampler.set_epoch(1, 1)
-    ((seen, targets),) = batches
+    batches = loader.train_loader(split, build_sampler("class_balanced", split.targets, 8, 0), 0, False)
+    ((stored, targets, keys),) = loader.begin_epoch(batches, 1, 1)
+    seen = Augmentation("crop-flip", 10, 0)(stored, keys)
     rare = seen[targets == 1].flatten(1)
     assert len(rare) > 2
     assert len(rare.unique(dim=0)) == len(rare)

@@ -1,1 +1,1 @@
-"""Augmentation: of single images while they are loaded (`images`), of a batch by another (`mix`)."""
+"""Augmentation: of a batch of images, each by draws of its own (`images`), of a batch by another (`mix`)."""

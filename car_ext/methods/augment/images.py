@@ -1,14 +1,16 @@
-"""Augmentation of one image, by name."""
+"""Augmentation of a batch of images, by name, on the device that it lies on."""
 
-import random
+import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from car_ext.errors import InputError, suggest
-from car_ext.methods.augment.boxes import clipped_box
+from car_ext.methods.augment.colours import blurred, greyed
+from car_ext.methods.augment.draws import Draws, Keys
+from car_ext.methods.augment.geometry import blackened, cropped, mirrored, resized
+from car_ext.methods.augment.policies import autoaugmented, for_some, jittered, mstd_augmented, randaugmented, whole
 
 LARGEST_CROP = 96  # pixels; larger images are augmented by random resized crops
 
@@ -17,7 +19,7 @@ MODIFIERS = ("jitter", "randaugment-mstd", "cutout")
 
 
 def check_augmentation(name: str, option: str, *others: str) -> None:
-    """Refuse what is neither a word of `image_augmentation` nor one of `others`.
+    """Refuse what is neither a word of `Augmentation` nor one of `others`.
 
     Raises:
         InputError: it is neither; the message begins with `option`.
@@ -29,8 +31,12 @@ def check_augmentation(name: str, option: str, *others: str) -> None:
     raise InputError(f"{option} is {name!r}, but must be one of {known}{suggest(base, (*others, *BASES))}")
 
 
-def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor] | None:
-    """The augmentation of a uint8 image (C, H, W), which comes out `image_size` square; None for `none`.
+# A step, and how many numbers it takes for each image.
+Step = tuple[Callable[[Tensor, np.ndarray], Tensor], int]
+
+
+class Augmentation:
+    """Augments images; a word each for what is done first, and for what follows.
 
     - `crop`: a crop after padding an eighth of the side with black; `crop-flip`: mirrored half the time, too.
     - `rrc`: a resized crop of at least 80 % of the area, mirrored half the time; `rrc-wide`: of at least 8 %, as
@@ -47,85 +53,130 @@ def image_augmentation(name: str, image_size: int) -> Callable[[Tensor], Tensor]
 
     - `+jitter`: brightness, contrast and saturation times 0.6 to 1.4.
     - `+randaugment-mstd`: timm's RandAugment `rand-n2-m10-mstd0.5`: 2 operations of its set, each left out half the
-      time, their magnitude normal about 10 of 10 with deviation 0.5 and cut off there.
-    - `+cutout`: a black square, see `Cutout`.
+      time, their magnitude normal about 10 of 10 with deviation 0.5 and cut off there. Where timm interpolates
+      bilinear or bicubic, each half the time, this is bilinear.
+    - `+cutout`: a square of half the side about a pixel drawn uniformly from the image, cut off at the border, is
+      black (DeVries and Taylor, 2017: 16 pixels on CIFAR-10).
 
-    What moves into the image at its border is grey (128). Draws come from torch's default generator.
+    What moves into the image at its border is grey (128). An image comes out the same in any batch, on any rank and
+    worker: its draws depend on the seed, the purpose and its key alone, and the arithmetic is of integers, but for
+    the hue.
+
+    Args:
+        name: as above, such as `crop-flip+cutout`.
+        image_size: side of what comes out, in pixels.
+        seed: of the run.
+        purpose: augmentations for others draw unrelated numbers.
 
     Raises:
         InputError: an unknown name.
     """
-    check_augmentation(name, "augmentation", "none")
-    if name == "none":
-        return None
-    from torchvision.transforms import v2  # takes seconds, and a job without augmentation does without it
 
-    crop = v2.RandomCrop(image_size, padding=image_size // 8)
-    flip = v2.RandomHorizontalFlip()
-    colours = v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)
-    # Three standard deviations to either side of the widest, where the image has as many pixels.
-    blur = v2.RandomApply([v2.GaussianBlur(min(13, 2 * image_size - 1), (0.1, 2.0))], p=0.5)
-    wide, narrow, half = (v2.RandomResizedCrop(image_size, scale=(least, 1.0)) for least in (0.08, 0.8, 0.2))
-    parts: dict[str, list[Callable[[Tensor], Tensor]]] = {
+    def __init__(self, name: str, image_size: int, seed: int, purpose: str = "augmentation") -> None:
+        check_augmentation(name, "augmentation")
+        self._steps = [step for word in name.split("+") for step in _steps(word, image_size)]
+        self._draws = Draws(purpose, seed)
+
+    def __call__(self, images: Tensor, keys: Keys) -> Tensor:
+        """The images, augmented; what is given stays as it is.
+
+        Args:
+            images: (N, H, W, C) uint8, square, of 3 channels or 1, on any device.
+            keys: (N, 3) int64: epoch, how often the epoch has drawn the sample before, index of the sample.
+
+        Returns:
+            (N, image_size, image_size, C) uint8, there.
+        """
+        uniform, used = self._draws(keys, sum(count for _, count in self._steps)), 0
+        for step, count in self._steps:
+            images = step(images, uniform[:, used : used + count])
+            used += count
+        return images
+
+
+def _steps(word: str, side: int) -> list[Step]:
+    crop = _crop(side)
+    flip: Step = _flip, 1
+    colours = _sometimes(0.8, lambda images, uniform: jittered(images, uniform, hue=0.1), 8)
+    grey = _sometimes(0.2, greyed, 0)
+    reach = min(6, side - 1)  # three standard deviations of the widest, where the image has as many pixels
+    blur = _sometimes(0.5, lambda images, uniform: blurred(images, 0.1 + 1.9 * uniform[:, 0], reach), 1)
+    wide, narrow, half = (_resized_crop(side, least) for least in (0.08, 0.8, 0.2))
+    parts: dict[str, list[Step]] = {
         "crop": [crop],
         "crop-flip": [crop, flip],
         "rrc": [narrow, flip],
         "rrc-wide": [wide, flip],
-        "autoaugment": [crop, flip, v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=128)],
-        "randaugment": [
-            narrow if image_size > LARGEST_CROP else crop,
-            flip,
-            v2.RandAugment(num_ops=2, magnitude=10, num_magnitude_bins=11, fill=128),
-        ],
-        "simclr": [half, flip, colours, v2.RandomGrayscale(0.2), blur],
-        "simclr-wide": [wide, flip, colours, v2.RandomGrayscale(0.2)],
-        "jitter": [v2.ColorJitter(0.4, 0.4, 0.4)],
-        "randaugment-mstd": [TimmRandAugment(image_size)],
-        "cutout": [Cutout(image_size // 2)],
+        "autoaugment": [crop, flip, (autoaugmented, 5)],
+        "randaugment": [narrow if side > LARGEST_CROP else crop, flip, (randaugmented, 4)],
+        "simclr": [half, flip, colours, grey, blur],
+        "simclr-wide": [wide, flip, colours, grey],
+        "jitter": [(jittered, 8)],
+        "randaugment-mstd": [(mstd_augmented, 10)],
+        "cutout": [_cutout(side // 2)],
     }
-    return v2.Compose([part for word in name.split("+") for part in parts[word]])
+    return parts[word]
 
 
-class TimmRandAugment(torch.nn.Module):
-    """timm's `rand-n2-m10-mstd0.5`, drawn from torch's default generator; shifts of up to 45 % of the side."""
+def _crop(side: int) -> Step:
+    margin = side // 8
 
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        from timm.data.auto_augment import rand_augment_transform  # timm takes a second to import
+    def crop(images: Tensor, uniform: np.ndarray) -> Tensor:
+        places = images.shape[1] + 2 * margin - side + 1
+        top, left = whole(uniform, places).T
+        return cropped(images, top, left, side, margin)
 
-        hparams = {"translate_const": int(0.45 * side), "img_mean": (128, 128, 128)}
-        self.transform = rand_augment_transform("rand-n2-m10-mstd0.5", hparams)
-
-    def forward(self, image: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional
-
-        seed = int(torch.randint(2**32, ()))
-        # timm draws from two generators of the process, which nobody outside shall see moved.
-        states = random.getstate(), np.random.get_state()  # noqa: NPY002
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            seen = self.transform(functional.to_pil_image(image.expand(3, -1, -1)))
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
-        return functional.pil_to_tensor(seen)[: len(image)]
+    return crop, 2
 
 
-class Cutout(torch.nn.Module):
-    """Blackens a square about a pixel drawn uniformly from the image (..., H, W), cut off at the border.
+def _flip(images: Tensor, uniform: np.ndarray) -> Tensor:
+    return for_some(images, uniform[:, 0] < 0.5, mirrored)
 
-    Source: DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017; 16 pixels
-    on CIFAR-10. torchvision's RandomErasing differs: its rectangle always lies inside as a whole.
+
+_TRIES = 10
+
+
+def boxes(uniform: np.ndarray, side: int, least: float) -> np.ndarray:
+    """Boxes (N, 4), top, left, height and width, in a square of `side` pixels.
+
+    Their area is uniform from `least` of the square's to all of it, the logarithm of width / height uniform from 3/4 to
+    4/3: the first of ten such draws that fits into the square, all of it where none does (Szegedy et al., CVPR 2015, as
+    torchvision has it).
+
+    Args:
+        uniform: (N, 22).
+        side, least: see above.
     """
+    area = side**2 * (least + (1 - least) * uniform[:, :_TRIES])
+    ratio = np.exp(math.log(4 / 3) * (2 * uniform[:, _TRIES : 2 * _TRIES] - 1))
+    # Rounded to single precision first, so that the last bit of a logarithm does not decide.
+    width, height = (np.round(np.sqrt(v).astype(np.float32)).astype(np.int64) for v in (area * ratio, area / ratio))
+    fits = (width >= 1) & (width <= side) & (height >= 1) & (height <= side)
+    first = fits.argmax(axis=1)[:, None]
+    found = fits.any(axis=1)
+    height, width = (np.where(found, np.take_along_axis(v, first, 1)[:, 0], side) for v in (height, width))
+    top, left = ((uniform[:, -2 + k] * (side - v + 1)).astype(np.int64) for k, v in enumerate((height, width)))
+    return np.stack([top, left, height, width], axis=1)
 
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
 
-    def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        rows, columns = clipped_box(height, width, self.side, self.side)
-        image = image.clone()
-        image[..., rows, columns] = 0
-        return image
+def _resized_crop(side: int, least: float) -> Step:
+    def crop(images: Tensor, uniform: np.ndarray) -> Tensor:
+        return resized(images, boxes(uniform, images.shape[1], least), side)
+
+    return crop, 2 * _TRIES + 2
+
+
+def _sometimes(chance: float, operation: Callable[[Tensor, np.ndarray], Tensor], count: int) -> Step:
+    def step(images: Tensor, uniform: np.ndarray) -> Tensor:
+        chosen = uniform[:, 0] < chance
+        return for_some(images, chosen, lambda some: operation(some, uniform[chosen, 1:]))
+
+    return step, count + 1
+
+
+def _cutout(square: int) -> Step:
+    def cut(images: Tensor, uniform: np.ndarray) -> Tensor:
+        row, column = whole(uniform, images.shape[1]).T
+        return blackened(images, row, column, square)
+
+    return cut, 2

@@ -1,135 +1,130 @@
-"""Augmentation of one image: the same bits as its parts in a row, and nothing but a clipped square cut out."""
-
-import pickle
-import random
+"""Augmentation by name: the same image in any company, drawn as the name says."""
 
 import numpy as np
 import pytest
-import timm.data.auto_augment
 import torch
 from torchvision.transforms import v2
 
 from car_ext.errors import InputError
-from car_ext.methods.augment.boxes import clipped_box
-from car_ext.methods.augment.images import BASES, MODIFIERS, Cutout, image_augmentation
+from car_ext.methods.augment.draws import Draws
+from car_ext.methods.augment.images import BASES, LARGEST_CROP, MODIFIERS, Augmentation, boxes
 
 
-def image(size: int = 36, channels: int = 3) -> torch.Tensor:
-    return torch.randint(1, 256, (channels, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+def pictures(number=60, size=36, channels=3):
+    return torch.from_numpy(np.random.default_rng(0).integers(1, 256, (number, size, size, channels), dtype=np.uint8))
 
 
-def seeded(augment, seed: int, picture: torch.Tensor) -> torch.Tensor:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return augment(picture)
+def keys(number=60, epoch=1, again=0):
+    return np.stack([np.full(number, epoch), np.full(number, again), np.arange(number)], axis=1)
 
 
-CROP, FLIP, RRC = v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.RandomResizedCrop(32, scale=(0.8, 1.0))
-WIDE = v2.RandomResizedCrop(32, scale=(0.08, 1.0))
-AUTO = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=128)
-RANDOM = v2.RandAugment(num_ops=2, magnitude=30, num_magnitude_bins=31, fill=128)  # 10 of 10 is 30 of 30
-
-
-@pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("crop", [CROP]),
-        ("crop-flip", [CROP, FLIP]),
-        ("rrc", [RRC, FLIP]),
-        ("rrc-wide+jitter", [WIDE, FLIP, v2.ColorJitter(0.4, 0.4, 0.4)]),
-        (
-            "simclr-wide",
-            [WIDE, FLIP, v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), v2.RandomGrayscale(0.2)],
-        ),
-        ("autoaugment", [CROP, FLIP, AUTO]),
-        ("randaugment", [CROP, FLIP, RANDOM]),
-        ("randaugment+cutout", [CROP, FLIP, RANDOM, Cutout(16)]),
-    ],
-)
-def test_a_name_is_its_parts_in_a_row(name, parts):
-    def by_parts(picture):
-        for part in parts:
-            picture = part(picture)
-        return picture
-
-    augment, seen = image_augmentation(name, 32), set()
-    for seed in range(60):
-        result = seeded(augment, seed, image())
-        assert torch.equal(result, seeded(by_parts, seed, image()))
-        seen.add(result.numpy().tobytes())
-    assert len(seen) > 40
-
-
-def test_large_images_are_cropped_and_resized_before_randaugment():
-    sizes = {size: type(image_augmentation("randaugment", size).transforms[0]) for size in (96, 97)}
-    assert sizes == {96: v2.RandomCrop, 97: v2.RandomResizedCrop}
+def one(number, size):
+    """The same image many times."""
+    return pictures(1, size).expand(number, -1, -1, -1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [*BASES, *(f"crop+{word}" for word in MODIFIERS), "rrc+jitter+cutout"])
-def test_every_augmentation_gives_a_square_of_bytes(name, channels):
-    augment = pickle.loads(pickle.dumps(image_augmentation(name, 24)))  # as a worker process gets it
-    for seed in range(10):
-        result = seeded(augment, seed, image(30, channels))
-        assert result.shape == (channels, 24, 24)
-        assert result.dtype == torch.uint8
+def test_an_image_is_the_same_in_any_batch_and_any_order(name, channels):
+    augmentation, images = Augmentation(name, 24, 5), pictures(channels=channels, size=30)
+    before, whole = images.clone(), augmentation(images, keys())
+    assert torch.equal(images, before)
+    assert whole.shape == (60, 24, 24, channels)
+    assert whole.dtype == torch.uint8
+    order = np.random.default_rng(1).permutation(60)
+    for part in (order, order[:7], order[:1]):
+        assert torch.equal(augmentation(images[part], keys()[part]), whole[part])
+    for other in (Augmentation(name, 24, 6), Augmentation(name, 24, 5, "view 0")):
+        assert (other(images, keys()) != whole).flatten(1).any(1).float().mean() > 0.8
+    for changed in (keys(epoch=2), keys(again=1)):
+        assert (augmentation(images, changed) != whole).flatten(1).any(1).float().mean() > 0.8
+    state = torch.get_rng_state()
+    augmentation(images, keys())
+    assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_none_is_none():
-    assert image_augmentation("none", 32) is None
-
-
-@pytest.mark.parametrize("name", ["mirror", "none+cutout", "crop+", "crop+blur", "crop+cutout+cutout", "cutout"])
+@pytest.mark.parametrize(
+    "name", ["none", "mirror", "none+cutout", "crop+", "crop+blur", "crop+cutout+cutout", "cutout"]
+)
 def test_an_unknown_name_is_named(name):
-    with pytest.raises(InputError, match=r"augmentation is '.*', but must be one of none, crop, .* any of \+jitter, "):
-        image_augmentation(name, 32)
+    with pytest.raises(InputError, match=r"augmentation is '.*', but must be one of crop, .* any of \+jitter, "):
+        Augmentation(name, 32, 0)
 
 
-def test_timm_s_randaugment_is_timm_s_and_leaves_other_generators_alone():
-    augment, picture = image_augmentation("crop+randaugment-mstd", 32), image()
-    random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    before = random.random(), np.random.rand()  # noqa: NPY002
-    random.seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    results = [seeded(augment, seed, picture) for seed in range(20)]
-    assert (random.random(), np.random.rand()) == before  # noqa: NPY002
-    assert all(torch.equal(seeded(augment, seed, picture), result) for seed, result in enumerate(results))
-    assert len({result.numpy().tobytes() for result in results}) > 12
-    operations = augment.transforms[1].transform
-    theirs = timm.data.auto_augment.rand_augment_transform("rand-n2-m10-mstd0.5", {"img_mean": (128, 128, 128)})
-    assert [op.name for op in operations.ops] == [op.name for op in theirs.ops]
-    assert {(op.prob, op.magnitude, op.magnitude_std) for op in operations.ops} == {(0.5, 10, 0.5)}
+def test_crops_come_from_every_place_and_half_are_mirrored():
+    picture = pictures(1, 8)[0].numpy()
+    padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)))
+    for name, sides in (("crop", [1]), ("crop-flip", [1, -1])):
+        found = Augmentation(name, 8, 0)(one(9000, 8), keys(9000)).numpy()
+        counts = [
+            (found == padded[y : y + 8, x : x + 8][:, ::side]).all(axis=(1, 2, 3)).sum()
+            for y in range(3)
+            for x in range(3)
+            for side in sides
+        ]
+        expected = 9000 / len(counts)
+        assert sum(counts) == 9000
+        assert max(abs(count - expected) for count in counts) <= 5 * expected**0.5
 
 
-def test_cutout_blackens_one_clipped_square():
-    picture, sizes = image(20), set()
-    before = picture.clone()
-    for seed in range(200):
-        black = (seeded(Cutout(8), seed, picture) == 0).all(dim=0).numpy()
-        rows, columns = np.flatnonzero(black.any(axis=1)), np.flatnonzero(black.any(axis=0))
-        assert black.sum() == len(rows) * len(columns)
-        assert rows[-1] - rows[0] + 1 == len(rows)
-        assert (len(rows) == 8) or rows[0] == 0 or rows[-1] == 19
-        assert 4 <= len(rows) <= 8
-        sizes.add((len(rows), len(columns)))
-    assert {height for height, _ in sizes} == {width for _, width in sizes} == {4, 5, 6, 7, 8}
-    assert torch.equal(picture, before)
+def test_an_image_larger_than_the_network_s_is_cropped_from_all_of_it():
+    found = Augmentation("crop", 8, 0)(one(2000, 12), keys(2000)).numpy()
+    padded = np.pad(pictures(1, 12)[0].numpy(), ((1, 1), (1, 1), (0, 0)))
+    places = {padded[y : y + 8, x : x + 8].tobytes() for y in range(7) for x in range(7)}
+    assert {image.tobytes() for image in found} == places
 
 
-@pytest.mark.parametrize(("height", "width", "box_height", "box_width"), [(5, 8, 4, 2), (6, 3, 3, 9), (4, 4, 0, 1)])
-def test_boxes_are_drawn_from_every_centre(height, width, box_height, box_width):
-    def reach(centre, box, side):
-        inside = [pixel for pixel in range(side) if centre - box // 2 <= pixel < centre + box // 2]
-        return tuple(inside)
+@pytest.mark.parametrize("least", [0.08, 0.2, 0.8])
+def test_boxes_are_drawn_as_torchvision_draws_them(least):
+    number = 4000
+    ours = boxes(Draws("test", 0)(keys(number), 22), 32, least)
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, :2] + ours[:, 2:] <= 32).all()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = v2.RandomResizedCrop(32, scale=(least, 1.0))
+        made = [drawn.make_params([torch.zeros(3, 32, 32)]) for _ in range(number)]
+    theirs = np.array([[box[key] for key in ("top", "left", "height", "width")] for box in made])
+    for column, other in zip(
+        np.c_[ours, ours[:, 2] * ours[:, 3]].T, np.c_[theirs, theirs[:, 2] * theirs[:, 3]].T, strict=True
+    ):
+        edges = np.unique(np.concatenate([column, other]))
+        shares = [np.searchsorted(np.sort(v), edges, side="right") / number for v in (column, other)]
+        assert np.abs(shares[0] - shares[1]).max() < 2.2 * (2 / number) ** 0.5  # Kolmogorov and Smirnov, p = 1e-4
 
-    expected = [(reach(y, box_height, height), reach(x, box_width, width)) for y in range(height) for x in range(width)]
-    generator, draws = torch.Generator().manual_seed(0), 100 * len(expected)
-    drawn = []
-    for _ in range(draws):
-        rows, columns = clipped_box(height, width, box_height, box_width, generator)
-        drawn.append((tuple(range(rows.start, rows.stop)), tuple(range(columns.start, columns.stop))))
-    assert set(drawn) == set(expected)
-    for box in set(expected):
-        p = expected.count(box) / len(expected)
-        assert abs(drawn.count(box) - draws * p) <= 5 * (draws * p * (1 - p)) ** 0.5
+
+def test_large_images_are_cropped_and_resized_before_randaugment():
+    for size, first in ((LARGEST_CROP, "crop-flip"), (LARGEST_CROP + 1, "rrc")):
+        images = pictures(4, size)
+        both = Augmentation("randaugment", size, 0), Augmentation(first, size, 0)
+        assert [count for _, count in both[0]._steps][:2] == [count for _, count in both[1]._steps]
+        assert not torch.equal(both[0](images, keys(4)), both[1](images, keys(4)))
+
+
+def test_words_follow_one_another():
+    images = pictures()
+    found = Augmentation("crop-flip+cutout", 32, 0)(images, keys())
+    before = Augmentation("crop-flip", 32, 0)(images, keys())  # the first draws are the same
+    black = (found == 0) & (before != 0)
+    assert torch.equal(found, before.masked_fill(black, 0))
+    assert black.flatten(1).any(1).all()
+
+
+def test_cutout_blackens_a_square_about_every_pixel():
+    found = (Augmentation("crop+cutout", 8, 0)(one(20000, 8), keys(20000)).numpy() == 0).all(axis=3)
+    inside = Augmentation("crop", 8, 0)(one(20000, 8), keys(20000)).numpy().all(axis=3)
+    cut = found & inside
+    # Four pixels wide about a uniform centre: a middle pixel is covered by 16 of 64 centres, a corner by 9... or 4.
+    share = cut.sum(axis=0) / inside.sum(axis=0)
+    reach = np.array([min(7, y + 2) - max(0, y - 1) + 1 for y in range(8)])
+    assert np.abs(share - np.outer(reach, reach) / 64).max() < 0.02
+
+
+def test_simclr_greys_a_fifth_and_blurs_half():
+    images = one(4000, 16)
+    grey = [
+        (image == image[..., :1]).all(3).all(2).all(1).float().mean()
+        for image in (Augmentation("simclr-wide", 16, 0)(images, keys(4000)),)
+    ]
+    assert abs(grey[0] - 0.2) < 5 * (0.16 / 4000) ** 0.5
+    assert Augmentation("simclr", 4, 0)(pictures(9, 4, 1), keys(9)).shape == (9, 4, 4, 1)

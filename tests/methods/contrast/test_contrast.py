@@ -11,13 +11,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torchvision.transforms import v2
 
 from car_ext.cli.flags import parse
 from car_ext.config.config import Config
-from car_ext.datasets import Split
 from car_ext.errors import InputError
-from car_ext.methods.augment.images import image_augmentation
+from car_ext.methods.augment.images import Augmentation
 from car_ext.methods.augment.mix import Mixed
 from car_ext.methods.contrast import build_contrast
 from car_ext.methods.contrast.balanced import balanced_contrastive
@@ -27,11 +25,9 @@ from car_ext.methods.contrast.semantic import semantic_targets
 from car_ext.methods.heads.cosine import Cosine
 from car_ext.methods.left_out import LEFT_OUT
 from car_ext.methods.registry import methods
-from car_ext.methods.samplers import build_sampler
 from car_ext.models.classifier import Classifier
 from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
-from car_ext.training import loader
 from car_ext.training.job import Job
 from car_ext.training.objective import Objective
 from car_ext.training.train import train
@@ -348,60 +344,18 @@ def test_the_objective_weighs_loss_and_term():
     assert terms.loss.item() == pytest.approx((3 * base + term).item(), rel=1e-5)
 
 
-COLOUR, BLUR = v2.ColorJitter(0.4, 0.4, 0.4, 0.1), v2.GaussianBlur(13, (0.1, 2.0))
-SIMCLR = [
-    v2.RandomResizedCrop(32, scale=(0.2, 1.0)),
-    v2.RandomHorizontalFlip(),
-    v2.RandomApply([COLOUR], p=0.8),
-    v2.RandomGrayscale(0.2),
-    v2.RandomApply([BLUR], p=0.5),
-]
-
-
-def test_simclr_is_its_parts_in_a_row():
-    picture, seen = torch.randint(256, (3, 36, 36), generator=generator(), dtype=torch.uint8), set()
-    with torch.random.fork_rng(devices=[]):
-        for seed in range(30):
-            torch.manual_seed(seed)
-            result = image_augmentation("simclr", 32)(picture)
-            torch.manual_seed(seed)
-            expected = picture
-            for part in SIMCLR:
-                expected = part(expected)
-            assert torch.equal(result, expected)
-            seen.add(result.numpy().tobytes())
-        assert len(seen) == 30
-        assert image_augmentation("simclr", 4)(picture[:1]).shape == (1, 4, 4)
-
-
-def batches(views: int, workers: int = 0, epoch: int = 1, view_augment: str = "simclr"):
-    images = np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), dtype=np.uint8)
-    drawn = build_sampler("class_balanced", np.arange(20) % 5, 8, 0)
-    split = Split(images, np.arange(20) % 5)
-    found = loader.train_loader(split, 8, "crop-flip", drawn, workers, False, views, view_augment)
-    found.batch_sampler.set_epoch(epoch, 2)
-    state = torch.get_rng_state()
-    found = list(found)
-    torch.set_rng_state(state)
-    return found
-
-
-def test_further_views_leave_the_batch_as_it_is_and_differ_from_one_another():
-    alone, together, other_epoch = batches(0), batches(2), batches(2, epoch=2)
-    seen = set()
-    for (images, targets), (same_images, same_targets, views) in zip(alone, together, strict=True):
-        assert torch.equal(images, same_images)
-        assert torch.equal(targets, same_targets)
-        assert views.shape == (len(images), 2, 8, 8, 3)
-        assert views.dtype == torch.uint8
-        seen |= {view.numpy().tobytes() for pair in views for view in pair}
-    assert len(seen) == 2 * sum(len(targets) for _, targets in alone)  # also of images that were drawn twice
-    assert not torch.equal(together[0][2], other_epoch[0][2])
-
-
-def test_views_do_not_depend_on_the_workers():
-    for x, y in zip(batches(2), batches(2, workers=1), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(x, y, strict=True))
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_views_differ_from_the_images_and_from_one_another(epoch):
+    config = Config(contrast="bcl", augment="crop", view_augment="simclr", loss="balanced_softmax", head="cosine")
+    job = Job(config)
+    (stored, _, keys), _ = next(job.begin_epoch(epoch))
+    images, (views,) = job.batches.seen(stored, keys), job.batches.views(stored, keys)
+    assert images.shape[1:] == views.shape[2:]
+    assert views.shape[:2] == (len(images), 2)
+    assert views.dtype == torch.uint8
+    assert len({view.numpy().tobytes() for pair in views for view in pair}) > 1.9 * len(images)
+    expected = Augmentation("simclr", job.image_size, config.seed, "view 1")(stored, keys)
+    assert torch.equal(views[:, 1], expected)
 
 
 JOBS = {

@@ -1,0 +1,209 @@
+"""Operations drawn for each image: AutoAugment, RandAugment and timm's variant of it, jittered colours.
+
+Images of a batch that drew the same operation go through it together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from car_ext.methods.augment import colours
+from car_ext.methods.augment.geometry import affine, on, turned
+
+FILL = 128  # what moves into the image at its border
+MSTD_MAGNITUDE, MSTD_DEVIATION = 10.0, 0.5  # of timm's `m10-mstd0.5`; magnitudes are cut off at 10
+
+Operation = Callable[[Tensor, np.ndarray], Tensor]  # images (M, H, W, C) and an argument (M,)
+
+
+def for_some(images: Tensor, chosen: np.ndarray, operation: Callable[[Tensor], Tensor]) -> Tensor:
+    """The images, those that are `chosen` (N,) bool after the operation; what is given stays as it is."""
+    if chosen.all():
+        return operation(images)
+    rows = np.flatnonzero(chosen)
+    if not len(rows):
+        return images
+    index = on(images.device, rows)
+    return images.index_copy(0, index, operation(images.index_select(0, index)))
+
+
+def each_its_own(
+    images: Tensor, chosen: np.ndarray, arguments: np.ndarray, operations: Sequence[Operation | None]
+) -> Tensor:
+    """Every image after operation number `chosen` (N,) with its argument (N,); None and -1 leave it as it is."""
+    seen = images.clone()
+    for number in np.unique(chosen):
+        operation = operations[number] if number >= 0 else None
+        if operation is not None:
+            rows = np.flatnonzero(chosen == number)
+            index = on(images.device, rows)
+            seen.index_copy_(0, index, operation(images.index_select(0, index), arguments[rows]))
+    return seen
+
+
+def _affine(columns: Mapping[int, Callable], smooth: bool = False) -> Operation:
+    """The identity, but for the columns of its map that are functions of (argument, height, width)."""
+
+    def seen(images: Tensor, argument: np.ndarray) -> Tensor:
+        maps = np.tile(np.array([1.0, 0, 0, 0, 1, 0]), (len(argument), 1))
+        for column, value in columns.items():
+            maps[:, column] = value(argument, *images.shape[1:3])
+        return affine(images, maps, FILL, smooth)
+
+    return seen
+
+
+def _rotated(smooth: bool) -> Operation:
+    return lambda images, degrees: affine(images, turned(degrees, *images.shape[1:3]), FILL, smooth)
+
+
+def sheared_x(smooth: bool = False) -> Operation:
+    return _affine({1: lambda factor, *_: factor}, smooth)
+
+
+def sheared_y(smooth: bool = False) -> Operation:
+    return _affine({3: lambda factor, *_: factor}, smooth)
+
+
+# By a share of the side: whole pixels, rounded to zero.
+_MOVED_X = _affine({2: lambda share, _, width: -np.trunc(share * width)})
+_MOVED_Y = _affine({5: lambda share, height, _: -np.trunc(share * height)})
+LARGEST_MOVE = 150 / 331
+
+# Operation, and its argument at full strength; `True`: as often with the opposite sign.
+_STRONG: dict[str, tuple[Operation | None, float, bool]] = {
+    "identity": (None, 0, False),
+    "shear_x": (sheared_x(), 0.3, True),
+    "shear_y": (sheared_y(), 0.3, True),
+    "translate_x": (_MOVED_X, LARGEST_MOVE, True),
+    "translate_y": (_MOVED_Y, LARGEST_MOVE, True),
+    "rotate": (_rotated(False), 30.0, True),
+    "brightness": (lambda images, by: colours.brightened(images, 1 + by), 0.9, True),
+    "color": (lambda images, by: colours.saturated(images, 1 + by), 0.9, True),
+    "contrast": (lambda images, by: colours.contrasted(images, 1 + by), 0.9, True),
+    "sharpness": (lambda images, by: colours.sharpened(images, 1 + by), 0.9, True),
+    "posterize": (lambda images, bits: colours.posterized(images, 8 - np.round(bits)), 4, False),
+    "solarize": (lambda images, by: colours.solarized(images, np.ceil(np.round(255 * (1 - by), 6))), 1, False),
+    "autocontrast": (colours.autocontrasted, 0, False),
+    "equalize": (colours.equalized, 0, False),
+    "invert": (colours.inverted, 0, False),
+}
+_NAMES = tuple(_STRONG)
+_OPERATIONS = tuple(operation for operation, _, _ in _STRONG.values())
+_STRENGTHS = np.array([strength for _, strength, _ in _STRONG.values()])
+_SIGNED = np.array([signed for _, _, signed in _STRONG.values()])
+RANDAUGMENT = _NAMES[:-1]  # all but invert
+
+# Each a pair of (operation, probability, ninths of full strength): Cubuk et al., CVPR 2019, table of CIFAR-10.
+CIFAR10_POLICY = (
+    (("invert", 0.1, 0), ("contrast", 0.2, 6)),
+    (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
+    (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
+    (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
+    (("autocontrast", 0.5, 0), ("equalize", 0.9, 0)),
+    (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
+    (("color", 0.4, 3), ("brightness", 0.6, 7)),
+    (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
+    (("equalize", 0.6, 0), ("equalize", 0.5, 0)),
+    (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
+    (("color", 0.7, 7), ("translate_x", 0.5, 8)),
+    (("equalize", 0.3, 0), ("autocontrast", 0.4, 0)),
+    (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
+    (("brightness", 0.9, 6), ("color", 0.2, 8)),
+    (("solarize", 0.5, 2), ("invert", 0.0, 0)),
+    (("equalize", 0.2, 0), ("autocontrast", 0.6, 0)),
+    (("equalize", 0.2, 0), ("equalize", 0.6, 0)),
+    (("color", 0.9, 9), ("equalize", 0.6, 0)),
+    (("autocontrast", 0.8, 0), ("solarize", 0.2, 8)),
+    (("brightness", 0.1, 3), ("color", 0.7, 0)),
+    (("solarize", 0.4, 5), ("autocontrast", 0.9, 0)),
+    (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
+    (("autocontrast", 0.9, 0), ("solarize", 0.8, 3)),
+    (("equalize", 0.8, 0), ("invert", 0.1, 0)),
+    (("translate_y", 0.7, 9), ("autocontrast", 0.9, 0)),
+)
+_POLICY_OPERATIONS = np.array([[_NAMES.index(name) for name, _, _ in pair] for pair in CIFAR10_POLICY])
+_POLICY_CHANCES = np.array([[chance for _, chance, _ in pair] for pair in CIFAR10_POLICY])
+_POLICY_STRENGTHS = np.array([[ninths / 9 for _, _, ninths in pair] for pair in CIFAR10_POLICY])
+
+
+def whole(uniform: np.ndarray, count: int) -> np.ndarray:
+    """0 to `count` - 1, each as likely (to 2^-32), from uniform numbers."""
+    return (uniform * count).astype(np.int64)
+
+
+def _strengths(operations: np.ndarray, share: np.ndarray | float, uniform: np.ndarray) -> np.ndarray:
+    return _STRENGTHS[operations] * share * np.where(_SIGNED[operations] & (uniform < 0.5), -1, 1)
+
+
+def autoaugmented(images: Tensor, uniform: np.ndarray) -> Tensor:
+    """One of the 25 pairs of the policy, each of its operations with its probability; `uniform` (N, 5)."""
+    pair = whole(uniform[:, 0], len(CIFAR10_POLICY))
+    for turn in range(2):
+        chance, sign = uniform[:, 1 + 2 * turn], uniform[:, 2 + 2 * turn]
+        operations = _POLICY_OPERATIONS[pair, turn]
+        strengths = _strengths(operations, _POLICY_STRENGTHS[pair, turn], sign)
+        taken = np.where(chance < _POLICY_CHANCES[pair, turn], operations, -1)
+        images = each_its_own(images, taken, strengths, _OPERATIONS)
+    return images
+
+
+def randaugmented(images: Tensor, uniform: np.ndarray) -> Tensor:
+    """Two of the operations, each as likely and at full strength; `uniform` (N, 4)."""
+    for turn in range(2):
+        operations = whole(uniform[:, 2 * turn], len(RANDAUGMENT))
+        images = each_its_own(images, operations, _strengths(operations, 1.0, uniform[:, 2 * turn + 1]), _OPERATIONS)
+    return images
+
+
+def _enhanced(operation: Operation) -> Operation:
+    return lambda images, level: operation(images, np.abs(level) * 0.18 + 0.1)
+
+
+# timm's set; the argument is the magnitude, 0 to 10, with a sign.
+MSTD: dict[str, Operation] = {
+    "AutoContrast": colours.autocontrasted,
+    "Equalize": colours.equalized,
+    "Invert": colours.inverted,
+    "Rotate": lambda images, level: _rotated(True)(images, 3 * level),
+    "Posterize": lambda images, level: colours.posterized(images, np.floor(np.abs(level) / 10 * 4)),
+    "Solarize": lambda images, level: colours.solarized(images, np.floor(np.abs(level) / 10 * 256)),
+    "SolarizeAdd": lambda images, level: colours.solarize_added(images, np.floor(np.abs(level) / 10 * 110)),
+    "Color": _enhanced(colours.saturated),
+    "Contrast": _enhanced(colours.contrasted),
+    "Brightness": _enhanced(colours.brightened),
+    "Sharpness": _enhanced(colours.sharpened),
+    "ShearX": lambda images, level: sheared_x(True)(images, level * 0.03),
+    "ShearY": lambda images, level: sheared_y(True)(images, level * 0.03),
+    "TranslateXRel": _affine({2: lambda level, _, width: level * 0.045 * width}, smooth=True),
+    "TranslateYRel": _affine({5: lambda level, height, _: level * 0.045 * height}, smooth=True),
+}
+
+
+def mstd_augmented(images: Tensor, uniform: np.ndarray) -> Tensor:
+    """Two operations of `MSTD`, each left out half the time, at a normal magnitude; `uniform` (N, 10)."""
+    for drawn in (uniform[:, :5], uniform[:, 5:]):
+        normal = np.sqrt(-2 * np.log1p(-drawn[:, 2])) * np.cos(2 * np.pi * drawn[:, 3])  # Box and Muller
+        level = np.clip(MSTD_MAGNITUDE + MSTD_DEVIATION * normal, 0, 10) * np.where(drawn[:, 4] < 0.5, -1, 1)
+        chosen = np.where(drawn[:, 1] < 0.5, whole(drawn[:, 0], len(MSTD)), -1)
+        images = each_its_own(images, chosen, level, tuple(MSTD.values()))
+    return images
+
+
+_JITTERS: tuple[Operation, ...] = (colours.brightened, colours.contrasted, colours.saturated, colours.shifted_hue)
+
+
+def jittered(images: Tensor, uniform: np.ndarray, hue: float = 0.0) -> Tensor:
+    """Brightness, contrast and saturation times 0.6 to 1.4, the hue by up to `hue` of a turn, in any order.
+
+    `uniform` (N, 8): four for the arguments, four for the order.
+    """
+    arguments = 0.6 + 0.8 * uniform[:, :4]
+    arguments[:, 3] = hue * (2 * uniform[:, 3] - 1)
+    kinds = 4 if hue else 3
+    order = uniform[:, 4 : 4 + kinds].argsort(axis=1, kind="stable")
+    images_index = np.arange(len(order))
+    for turn in range(kinds):
+        images = each_its_own(images, order[:, turn], arguments[images_index, order[:, turn]], _JITTERS)
+    return images
