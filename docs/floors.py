@@ -59,8 +59,8 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "metrics": (
         "scores, worst class first",
-        "scores: their vocabulary, a summary, intervals, bounds, `Confusions`, and `Scoring`, which counts a pass over a "
-        "test set",
+        "scores: their vocabulary, a summary, intervals, bounds, `Confusions`, and `Scoring`, which counts a pass over "
+        "a test set",
     ),
     "models": (
         "timm and small networks",
