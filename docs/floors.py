@@ -22,7 +22,7 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "studies": (
         "many runs: comparison, sweep",
-        "many runs: a comparison of methods over seeds, a sweep, their tables and pictures",
+        "many runs: a comparison of methods over seeds, a sweep, shared by many workers; their tables and pictures",
     ),
     "evaluation": (
         "scored where it runs, gate",
@@ -59,7 +59,8 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "metrics": (
         "scores, worst class first",
-        "scores: their vocabulary, a summary, intervals, bounds, and `Scoring`, which counts a pass over a test set",
+        "scores: their vocabulary, a summary, intervals, bounds, `Confusions`, and `Scoring`, which counts a pass over "
+        "a test set",
     ),
     "models": (
         "timm and small networks",
@@ -67,7 +68,8 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "datasets": (
         "from disk to images",
-        "`load`: from a name or a path to a training and a test split; the long tail's profiles",
+        "`load`: from a name or a path to a training and a test split, whose images are decoded once; the long tail's "
+        "profiles",
     ),
     "methods": (
         "losses, CAR, heads, samplers",
@@ -75,8 +77,8 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
         "augmentation, contrasts, second stages; their registry",
     ),
     "machine": (
-        "device, memory, threads",
-        "device and precision, memory, threads, deterministic kernels",
+        "device, memory, processes",
+        "device and precision, the processes of a job, memory, threads, deterministic kernels",
     ),
     "plugins": (
         "what other packages add",

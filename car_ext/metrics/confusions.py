@@ -71,7 +71,8 @@ class Confusions:
 
         Args:
             classes: K.
-            predicted, true: (E,) whole numbers in 0 .. K-1.
+            predicted: (E,) whole numbers in 0 .. K-1.
+            true: (E,) whole numbers in 0 .. K-1.
             counts: (E,) of images.
 
         Raises:
