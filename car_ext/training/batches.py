@@ -111,6 +111,10 @@ class Batches:
         """Every training image once, in order and without augmentation."""
         return self._evaluation(self._train_split)
 
+    def ordered(self, split: datasets.Split) -> DataLoader:
+        """Every image of another split of the same data once, likewise."""
+        return self._evaluation(split)
+
     def _features(self, model: Classifier, split: datasets.Split) -> datasets.Split:
         """Every image's feature (N, D) float32, without augmentation and in eval mode, in place of the images."""
         return datasets.Split(passes.features(model, self._evaluation(split), self._machine), split.targets)

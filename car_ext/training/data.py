@@ -5,8 +5,10 @@ from car_ext.config.config import Config
 from car_ext.errors import InputError
 from car_ext.methods.augment.images import LARGEST_CROP
 
+Loaded = tuple[datasets.LongTailedData, int, str]  # the data, the side the network sees, and the augmentation
 
-def load_data(config: Config) -> tuple[datasets.LongTailedData, int, str]:
+
+def load_data(config: Config) -> Loaded:
     """The data, the side the network sees, and the augmentation."""
     size, augment = config.img_size, config.augment
     if augment == "auto" and config.data == "digits":

@@ -26,7 +26,7 @@ from car_ext.run.classifier import load_run
 from car_ext.seeds import derive
 from car_ext.text import nfc
 from car_ext.training.batches import Batches
-from car_ext.training.data import load_data
+from car_ext.training.data import Loaded, load_data
 from car_ext.training.forward import synced
 from car_ext.training.learner import Learner
 from car_ext.training.loader import Batch
@@ -71,12 +71,19 @@ class Job:
         config: the options.
         processes: share the job; each builds it.
         begun: the precision that it began in, where it is resumed, see `Machine`.
+        loaded: data, image size and augmentation, as of `load_data`, where a part of the data is trained on.
 
     Raises:
         InputError: anything that cannot be had or does not go together.
     """
 
-    def __init__(self, config: Config, processes: Processes = ALONE, begun: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        processes: Processes = ALONE,
+        begun: str | None = None,
+        loaded: Loaded | None = None,
+    ) -> None:
         self.config = config
         self.machine = Machine(config.device, config.amp, processes, begun)
         if config.batch_size < processes.size:
@@ -84,7 +91,7 @@ class Job:
                 f"--batch-size is {config.batch_size} for {processes.size} processes; raise it, or start fewer."
             )
         with processes.one_first():  # it may fetch data or weights
-            self.data, self.image_size, self.augment = load_data(sized(config))
+            self.data, self.image_size, self.augment = loaded or load_data(sized(config))
             self.spent = described(self.data.spent)
             Selection(config, self.data.val is not None)  # what it would refuse later
             torch.manual_seed(config.seed)

@@ -1,0 +1,35 @@
+"""How long a choice may take."""
+
+import math
+import sys
+import time
+
+
+class Clock:
+    """Seconds that are left, and a line on stderr for each thing that is done.
+
+    Args:
+        seconds: that all may take; None without a limit.
+        spent: by an earlier part of the same work.
+        shown: whether to print.
+    """
+
+    def __init__(self, seconds: float | None, spent: float = 0.0, shown: bool = True) -> None:
+        self.seconds, self._before, self._shown = seconds, spent, shown
+        self._start = time.perf_counter()
+
+    @property
+    def spent(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    @property
+    def left(self) -> float:
+        return math.inf if self.seconds is None else self.seconds - self.spent
+
+    def share(self, part: float) -> float:
+        """Seconds: this part of the whole, or what is left where that is less."""
+        return math.inf if self.seconds is None else min(part * self.seconds, self.left)
+
+    def tell(self, text: str) -> None:
+        if self._shown:
+            print(f"{self.spent:6.0f} s  {text}", file=sys.stderr, flush=True)

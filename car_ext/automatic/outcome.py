@@ -1,0 +1,107 @@
+"""The account of a choice: what was tried, what was chosen, what it promises and costs, what the test images said."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from car_ext.automatic.choice import Choice, Row
+from car_ext.automatic.goal import Goal
+from car_ext.automatic.promise import Promise, gained
+from car_ext.automatic.race import Raced
+from car_ext.files import write_json
+from car_ext.metrics.counts import number
+
+FILE = "auto.json"
+NAMED = 20  # classes that are named at most
+PAYING = 0.05  # of accuracy that a class must lose to be named
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `auto` returns.
+
+    Attributes:
+        facts: what auto.json holds, ready for JSON; accuracies are fractions.
+        folder: of the result, which is a run.
+    """
+
+    facts: dict[str, Any]
+    folder: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> "Outcome | None":
+        """Of a finished choice; None where there is none."""
+        path = folder / FILE
+        if not path.exists() or not (folder / "summary.json").exists():
+            return None
+        return cls(json.loads(path.read_text(encoding="utf-8")), folder)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / FILE, self.facts)
+
+
+def facts_of(
+    raced: Raced,
+    choice: Choice,
+    goal: Goal,
+    promised: Promise,
+    summary: Mapping[str, Any],
+    notes: Sequence[str],
+    seconds: float,
+    folder: Path,
+) -> Outcome:
+    """The account, of the search and of the summary on the test images."""
+    best, names = raced.best, raced.data.class_names
+    measured = choice.row.measured
+    gain = gained(measured, choice.without.measured, goal)
+    losses = choice.without.measured.accuracies - measured.accuracies
+    paying = [int(label) for label in np.argsort(-np.nan_to_num(losses)) if losses[label] >= PAYING]
+    unmeasured = [names[label] for label in np.flatnonzero(measured.images == 0)]
+    facts = {
+        "target": goal.word if not goal.least_overall else f"overall>={goal.least_overall:g}",
+        "chosen": choice.name,
+        "representation": best.name,
+        "raced": [
+            {"name": entry.name, "score": entry.score, "balanced": entry.balanced, "folds": len(entry.folds)}
+            for entry in raced.entries
+        ],
+        "tried": [_row(row, goal) for row in choice.rows],
+        "members": choice.members,
+        "offsets": dict(zip(names, choice.values.tolist(), strict=True)),
+        "offsets_from": "all folds" if not best.epochs else f"{len(best.folds)} of the folds",
+        "groups": {"source": raced.dependence.source, "number": len(np.unique(raced.dependence.numbers))},
+        "unmeasured": unmeasured,
+        "gain": gain._asdict(),
+        "overall_change": measured.overall - choice.without.measured.overall,
+        "paying": [[names[label], float(losses[label])] for label in paying[:NAMED]],
+        "promised": {key: number(value) for key, value in promised._asdict().items()},
+        "test": _on_test(summary, names, measured.images > 0, goal),
+        "notes": list(notes),
+        "seconds": seconds,
+    }
+    return Outcome(facts, folder)
+
+
+def _row(row: Row, goal: Goal) -> dict[str, Any]:
+    accuracies = row.measured.accuracies
+    seen = accuracies[~np.isnan(accuracies)]
+    return {
+        "name": row.name,
+        "offsets": row.offsets,
+        "score": row.score,
+        "error": row.error,
+        "target": float(goal.of(seen)),
+        "balanced": float(seen.mean()),
+        "overall": row.measured.overall,
+    }
+
+
+def _on_test(summary: Mapping[str, Any], names: Sequence[str], measured: np.ndarray, goal: Goal) -> float | None:
+    """The score of the goal on the test images, of the classes that could be promised."""
+    found = [summary["per_class_accuracy"][name] for name, seen in zip(names, measured, strict=True) if seen]
+    known = np.array([value for value in found if value is not None])
+    return float(goal.of(known)) if known.size else None
