@@ -14,8 +14,10 @@ from car_ext.automatic.promise import Promise, gained
 from car_ext.automatic.race import Raced
 from car_ext.files import write_json
 from car_ext.metrics.counts import number
+from car_ext.text import percent
 
 FILE = "auto.json"
+WORDS = {"worst10": "worst tenth", "worst": "worst class", "balanced": "balanced accuracy", "overall": "worst tenth"}
 NAMED = 20  # classes that are named at most
 PAYING = 0.05  # of accuracy that a class must lose to be named
 
@@ -70,6 +72,7 @@ def facts_of(
             for entry in raced.entries
         ],
         "tried": [_row(row, goal) for row in choice.rows],
+        "tried_first": choice.without.name,
         "members": choice.members,
         "offsets": dict(zip(names, choice.values.tolist(), strict=True)),
         "offsets_from": "all folds" if not best.epochs else f"{len(best.folds)} of the folds",
@@ -83,7 +86,43 @@ def facts_of(
         "notes": list(notes),
         "seconds": seconds,
     }
-    return Outcome(facts, folder)
+    return Outcome({**facts, "sentences": _sentences(facts)}, folder)
+
+
+def _sentences(facts: Mapping[str, Any]) -> list[str]:
+    """What to know of the choice, the most important first."""
+    word = WORDS[facts["target"].partition(">")[0]]
+    gain, promised, told = facts["gain"], facts["promised"], []
+    told.append(f"chosen: {facts['chosen']}, on {facts['representation']}")
+    if facts["chosen"] == facts["tried_first"]:
+        told.append("nothing is better than plain cross-entropy by more than chance: nothing has to be done")
+    else:
+        between = f"95 % between {_points(gain['low'])} and {_points(gain['high'])}"
+        told.append(
+            f"{word} {_points(gain['middle'])} ({between}), overall {_points(facts['overall_change'])}, on your own "
+            f"folds, against {facts['tried_first']}"
+        )
+    if facts["paying"]:
+        classes = ", ".join(f"{name} {_points(-loss)}" for name, loss in facts["paying"][:5])
+        told.append(f"classes that pay for it: {classes}" + (" and others" if len(facts["paying"]) > 5 else ""))
+    if promised["middle"] is not None:
+        test = "" if facts["test"] is None else f"; they say {percent(facts['test'])}"
+        between = f"95 % between {percent(promised['low'])} and {percent(promised['high'])}"
+        told.append(f"promised for the test images: {word} {percent(promised['middle'])}, {between}{test}")
+    if unmeasured := facts["unmeasured"]:
+        told.append(
+            f"{len(unmeasured)} classes have one image, or group, which no fold can measure: the class prior decides "
+            f"their offsets, and they are left out of the choice: {', '.join(unmeasured[:NAMED])}"
+            + (", ..." if len(unmeasured) > NAMED else "")
+        )
+    if source := facts["groups"]["source"]:
+        told.append(f"folds keep {facts['groups']['number']:,} groups together, by {source}")
+    told.append(f"offsets and scores are from {facts['offsets_from']}")
+    return told
+
+
+def _points(change: float) -> str:
+    return f"{100 * change:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _row(row: Row, goal: Goal) -> dict[str, Any]:

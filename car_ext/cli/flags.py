@@ -88,14 +88,23 @@ def job(arguments: argparse.Namespace, *, recipes: Path = RECIPES) -> Config:
     Raises:
         InputError: a value of another type or out of its limits, no such file, or options that contradict each other.
     """
-    flags = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
-    given = {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in flags.items()}
+    given = given_options(arguments)
     name = getattr(arguments, "config", None)
     if name is None and given.get("pretrained") and not given.get("stage2"):
         name, recipes = FINETUNE, RECIPES
         tell(f"--pretrained: options that are not given are those of --config {name}")
     options = recipe_options(yaml_file.find(name, recipes, "--config")) if name else {}
     return build_job(for_data(options, given.get("data", options.get("data"))) | given)
+
+
+def given_options(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """The options that flags were given for, by key.
+
+    Raises:
+        InputError: a value of another type or out of its limits.
+    """
+    flags = {key: value for key, value in vars(arguments).items() if key in OPTIONS}
+    return {key: field_value(OPTIONS[key], value, _flag(key)) for key, value in flags.items()}
 
 
 def names(folder: Path) -> Words:

@@ -9,9 +9,10 @@ from typing import Any
 import car_ext
 from car_ext.cli import exits
 from car_ext.cli.parser import Parser
-from car_ext.commands import compare, data, evaluate, export, info, labels, methods, monitor, report, sweep, train
+from car_ext.commands import auto, compare, data, evaluate, export, info, labels, methods, monitor, report, sweep, train
 
 COMMANDS: dict[str, ModuleType] = {
+    "auto": auto,
     "data": data,
     "train": train,
     "compare": compare,
@@ -29,6 +30,8 @@ EXAMPLES = """\
 examples:
   %(prog)s data photos/
       what is in a folder of images: classes, splits, unreadable files, copies, and what follows
+  %(prog)s auto photos/ --hours 1
+      the best worst class of a folder: what to train, and how, is chosen on its training images
   %(prog)s train --regularizer car
       the built-in long-tailed digits with CAR, about two seconds; the run is runs/digits-convnet-ce+car-seed0
   %(prog)s compare --data photos/ --model resnet18 --seeds 0 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from car_ext.metrics.label_issues import LabelIssues
 
-__all__ = ["Run", "write", "write_label_issues", "write_monitoring", "write_survey"]
+__all__ = ["Run", "write", "write_choice", "write_label_issues", "write_monitoring", "write_survey"]
 
 
 def write(runs: Sequence[Run | Mapping[str, Any] | str | Path], out: str | Path) -> None:
@@ -103,6 +103,22 @@ def write_survey(facts: Mapping[str, Any], pictures: Mapping[tuple[str, int], "n
     from car_ext.report.survey import render
 
     write_text(out, render(facts, pictures))
+
+
+def write_choice(facts: Mapping[str, Any], out: str | Path) -> None:
+    """Writes the page of an automatic choice, with the same policy as `write`.
+
+    Args:
+        facts: as of `car_ext.automatic.outcome.Outcome`.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        InputError: an `out` whose folder does not exist.
+    """
+    out = _writable(out)
+    from car_ext.report.choice import render
+
+    write_text(out, render(facts))
 
 
 def _writable(out: str | Path) -> Path:
