@@ -10,12 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from car_ext.automatic.auto import auto
     from car_ext.errors import InputError
     from car_ext.methods.losses import build_loss
     from car_ext.methods.regularizers.car import CAR, VARIANTS, Variant
     from car_ext.ops.functional import confusion, spectral_norm
 
-__all__ = ["CAR", "VARIANTS", "InputError", "Variant", "build_loss", "confusion", "spectral_norm"]
+__all__ = ["CAR", "VARIANTS", "InputError", "Variant", "auto", "build_loss", "confusion", "spectral_norm"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "VARIANTS": "car_ext.methods.regularizers.car",
     "InputError": "car_ext.errors",
     "Variant": "car_ext.methods.regularizers.car",
+    "auto": "car_ext.automatic.auto",
     "build_loss": "car_ext.methods.losses",
     "confusion": "car_ext.ops.functional",
     "spectral_norm": "car_ext.ops.functional",
