@@ -6,9 +6,9 @@
     python benchmarks/train.py --data cifar100.zip --ours "" compile=true --write benchmarks/results
 
 Each way is a process of its own, which waits while another one trains: its memory, its threads and the workers of its
-loader are as it likes them, and nothing is loaded ahead out of turn. A turn is an epoch of each way; medians over the turns
-are shown with their 20th and 80th percentile, and ratios are medians of the turns' ratios, for a machine is not as fast
-all the time. The first epoch of each way is not counted.
+loader are as it likes them, and nothing is loaded ahead out of turn. A turn is an epoch of each way; medians over the
+turns are shown with their 20th and 80th percentile, and ratios are medians of the turns' ratios, for a machine is not
+as fast all the time. The first epoch of each way is not counted.
 
 - `car-ext`: a `Job` as `car-ext train` runs it, with all that a run does between its steps; with --ours also in other
   options, such as `amp=bf16`.

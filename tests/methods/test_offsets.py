@@ -32,7 +32,7 @@ def test_offsets_lift_the_worst_class_on_fresh_images(fit):
     before, after = accuracies(fresh, labels, 0), accuracies(fresh, labels, found)
     assert before.min() < 0.65
     assert after.min() > before.min() + 0.1
-    # Where both classes are as good, both are Phi(1) = 0.841, the most that the worst can have; short steps stop before.
+    # Where both classes are as good, both are Phi(1) = 0.841; short steps stop before.
     if fit is minimax:
         assert 0.8 < after.min() < 0.85
 
