@@ -17,8 +17,12 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "commands": (
         "one file a command",
-        "a file each: data, train, compare, sweep, export, evaluate, labels, report, monitor, methods, info. "
+        "a file each: auto, data, train, compare, sweep, export, evaluate, labels, report, monitor, methods, info. "
         "Each adds its options, calls the library and prints",
+    ),
+    "automatic": (
+        "the classifier of a folder, chosen",
+        "`auto`: representations raced, heads tried on folds, one chosen, written as a run",
     ),
     "studies": (
         "many runs: comparison, sweep",
