@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import threading
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -233,6 +235,7 @@ def joined(device: str) -> Iterator[Processes]:
             f"WORLD_SIZE is {size}, but nothing says where the other processes are ({error}); start the job with "
             "torchrun, or unset WORLD_SIZE."
         ) from error
+    store = _fresh(store, rank, size)
     backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:
@@ -250,6 +253,31 @@ def joined(device: str) -> Iterator[Processes]:
             raise
         raise told from error
     dist.destroy_process_group()
+
+
+def _fresh(store: Any, rank: int, size: int) -> dist.PrefixStore:
+    """A part of a launcher's store that these processes have for themselves.
+
+    torchrun gives processes that it starts again the store of those before them, in which addresses of the dead would
+    be taken for those of the living. A count of restarts does not tell them apart: machines count for themselves. So
+    each process comes with a name that nobody had before, and the first answers to it.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"car_ext/came/{rank}", own)
+        name = store.get(f"car_ext/answer/{own}").decode()
+        store.set(f"car_ext/{name}/{rank}", own)
+        return dist.PrefixStore(name, store)
+    missing, end = set(range(1, size)), time.monotonic() + PATIENCE.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([came := f"car_ext/came/{other}"]):  # or one of that number that is dead by now
+                store.set(f"car_ext/answer/{store.get(came).decode()}", own)
+        missing = {other for other in missing if not store.check([f"car_ext/{own}/{other}"])}
+        if time.monotonic() > end:
+            raise InputError(f"of {size} processes {len(missing)} did not come; start the job again.")
+        time.sleep(0.02)
+    return dist.PrefixStore(own, store)
 
 
 def _lost(size: int) -> InputError:
