@@ -20,6 +20,10 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
         "a file each: data, train, compare, sweep, export, evaluate, labels, report, monitor, methods, info. "
         "Each adds its options, calls the library and prints",
     ),
+    "automatic": (
+        "a network and a head, chosen",
+        "a network and a head that are chosen on the training images alone",
+    ),
     "studies": (
         "many runs: comparison, sweep",
         "many runs: a comparison of methods over seeds, a sweep, shared by many workers; their tables and pictures",
@@ -78,7 +82,7 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "machine": (
         "device, memory, processes",
-        "device and precision, the processes of a job, memory, threads, deterministic kernels",
+        "device and precision, the processes of a job, memory, threads, deterministic and compiled kernels",
     ),
     "plugins": (
         "what other packages add",
