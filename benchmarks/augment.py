@@ -6,8 +6,8 @@ python benchmarks/augment.py --device cuda
 
 Both start from stored images (uint8, N x H x W x C) on the CPU and end with a batch of them on the device, as a
 training step takes it: torchvision augments each image in the process and stacks them, ours sends the batch and
-augments it there, draws included. They take turns, so that a busy machine slows both; shown are medians with their 20th and 80th
-percentile, and the ratio of the medians.
+augments it there, draws included. They take turns, so that a busy machine slows both; shown are medians with their 20th
+and 80th percentile, and the ratio of the medians.
 """
 
 import argparse
