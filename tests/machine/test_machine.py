@@ -33,3 +33,13 @@ def test_freed_memory_is_used_again_and_goes_back_at_the_end():
         assert faults() - before < SIZE / resource.getpagesize()  # not once all pages of a tensor
         kept = resident()
     assert resident() < kept - SIZE / 2
+
+
+def test_tensors_of_nested_tuples_are_sent_and_the_rest_stays_as_it_is():
+    machine, keys = Machine("cpu", "none"), np.arange(6).reshape(2, 3)
+    machine.device = torch.device("meta")  # the only other one that is everywhere
+    (images, same), nothing = machine._moved(((torch.zeros(2, 3), keys), None))
+    assert images.device.type == "meta"
+    assert same is keys
+    assert nothing is None
+    assert [*device._tensors(((images, keys), None))] == [images]
