@@ -82,7 +82,7 @@ ROOMS = {  # a few words for the picture, and what stands behind the door for th
     ),
     "machine": (
         "device, memory, processes",
-        "device and precision, the processes of a job, memory, threads, deterministic kernels",
+        "device and precision, the processes of a job, memory, threads, deterministic and compiled kernels",
     ),
     "plugins": (
         "what other packages add",

@@ -86,3 +86,13 @@ def test_a_batch_is_sent_while_the_one_before_is_computed_with(monkeypatch):
         assert kept == [(tensor, computing) for images, _ in batches[:number] for tensor in images]
     assert number == 4
     assert list(machine.ahead([])) == []
+
+
+def test_tensors_of_nested_tuples_are_sent_and_the_rest_stays_as_it_is():
+    machine, keys = Machine("cpu", "none"), np.arange(6).reshape(2, 3)
+    machine.device = torch.device("meta")  # the only other one that is everywhere
+    (images, same), nothing = machine._moved(((torch.zeros(2, 3), keys), None))
+    assert images.device.type == "meta"
+    assert same is keys
+    assert nothing is None
+    assert [*device._tensors(((images, keys), None))] == [images]

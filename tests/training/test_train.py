@@ -30,9 +30,11 @@ from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.models import small
 from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
+from car_ext.seeds import derive
 from car_ext.training import loader, optimizer, progress
 from car_ext.training.callbacks import Callback
 from car_ext.training.data import load_data
+from car_ext.training.job import Job
 from car_ext.training.optimizer import learning_rate
 from car_ext.training.plan import plan
 from car_ext.training.train import train
@@ -553,3 +555,24 @@ def test_the_script_prints_a_table_and_returns_2_on_bad_input(tmp_path):
 
 if __name__ == "__main__":
     doomed(json.loads(sys.argv[1]), sys.argv[2])
+
+
+def test_what_is_mixed_in_is_augmented_by_draws_of_its_own(monkeypatch):
+    config = Config(mix="concutmix:prob=1", contrast="none", augment="crop-flip", workers=0, device="cpu", epochs=2)
+    job, given = Job(config), []
+    mixed = type(job.mix).__call__
+
+    def noted(mix, images, targets, generator, partner, *rest):
+        given.append((images, *partner))
+        return mixed(mix, images, targets, generator, partner, *rest)
+
+    monkeypatch.setattr(type(job.mix), "__call__", noted)
+    batch, partner = next(job.begin_epoch(1))
+    job.step(batch, partner, torch.Generator().manual_seed(0), 0.01)
+    ((images, others, labels),) = given
+    assert torch.equal(images, Augmentation("crop-flip", job.image_size, config.seed)(batch[0], batch[2]))
+    assert torch.equal(labels, partner[1])
+    expected = Augmentation("crop-flip", job.image_size, derive("partner", config.seed))(partner[0], partner[2])
+    assert torch.equal(others, expected)
+    unlike = Augmentation("crop-flip", job.image_size, config.seed)(partner[0], partner[2])
+    assert not torch.equal(others, unlike)

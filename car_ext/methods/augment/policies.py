@@ -6,6 +6,7 @@ Images of a batch that drew the same operation go through it together.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from car_ext.methods.augment import colours
@@ -24,22 +25,33 @@ def for_some(images: Tensor, chosen: np.ndarray, operation: Callable[[Tensor], T
     rows = np.flatnonzero(chosen)
     if not len(rows):
         return images
-    index = on(images.device, rows)
-    return images.index_copy(0, index, operation(images.index_select(0, index)))
+    return _together(
+        [images, operation(images.index_select(0, on(images.device, rows)))], [np.arange(len(images)), rows]
+    )
+
+
+def _together(parts: list[Tensor], rows: list[np.ndarray]) -> Tensor:
+    """A batch from parts of it and the rows where they belong, of which a later one covers an earlier one.
+
+    Rows are gathered, as PyTorch copies them whole; scattering goes byte by byte.
+    """
+    places = np.concatenate(rows)
+    source = np.empty(places.max() + 1, np.int64)
+    source[places] = np.arange(len(places))
+    return torch.cat(parts).index_select(0, on(parts[0].device, source))
 
 
 def each_its_own(
     images: Tensor, chosen: np.ndarray, arguments: np.ndarray, operations: Sequence[Operation | None]
 ) -> Tensor:
     """Every image after operation number `chosen` (N,) with its argument (N,); None and -1 leave it as it is."""
-    seen = images.clone()
+    parts, places = [images], [np.arange(len(images))]
     for number in np.unique(chosen):
         operation = operations[number] if number >= 0 else None
         if operation is not None:
-            rows = np.flatnonzero(chosen == number)
-            index = on(images.device, rows)
-            seen.index_copy_(0, index, operation(images.index_select(0, index), arguments[rows]))
-    return seen
+            places.append(np.flatnonzero(chosen == number))
+            parts.append(operation(images.index_select(0, on(images.device, places[-1])), arguments[places[-1]]))
+    return _together(parts, places)
 
 
 def _affine(columns: Mapping[int, Callable], smooth: bool = False) -> Operation:

@@ -6,6 +6,7 @@ import torch
 from torchvision.transforms import v2
 
 from car_ext.errors import InputError
+from car_ext.methods.augment import images as images_module
 from car_ext.methods.augment.draws import Draws
 from car_ext.methods.augment.images import BASES, LARGEST_CROP, MODIFIERS, Augmentation, boxes
 
@@ -120,11 +121,34 @@ def test_cutout_blackens_a_square_about_every_pixel():
     assert np.abs(share - np.outer(reach, reach) / 64).max() < 0.02
 
 
-def test_simclr_greys_a_fifth_and_blurs_half():
-    images = one(4000, 16)
-    grey = [
-        (image == image[..., :1]).all(3).all(2).all(1).float().mean()
-        for image in (Augmentation("simclr-wide", 16, 0)(images, keys(4000)),)
-    ]
-    assert abs(grey[0] - 0.2) < 5 * (0.16 / 4000) ** 0.5
+def test_simclr_changes_the_colours_of_four_fifths_and_greys_a_fifth():
+    # A picture of one colour: crops, mirroring and blur leave it as it is.
+    plain = torch.tensor([200, 90, 30], dtype=torch.uint8).expand(4000, 4, 4, 3)
+    found = Augmentation("simclr", 4, 0)(plain, keys(4000))
+    grey = (found == found[..., :1]).flatten(1).all(1)
+    assert abs(grey.float().mean() - 0.2) < 5 * (0.2 * 0.8 / 4000) ** 0.5
+    same = (found == plain).flatten(1).all(1)  # neither grey nor of other colours
+    assert abs(same.float().mean() - 0.8 * 0.2) < 5 * (0.16 * 0.84 / 4000) ** 0.5
     assert Augmentation("simclr", 4, 0)(pictures(9, 4, 1), keys(9)).shape == (9, 4, 4, 1)
+
+
+@pytest.mark.parametrize("name", ["simclr", "simclr-wide"])
+def test_simclr_blurs_half_and_its_wide_variant_none(name, monkeypatch):
+    blurred, deviations = [], []
+
+    def noted(images, deviation, reach):
+        blurred.append((len(images), reach))
+        deviations.extend(deviation)
+        return images
+
+    monkeypatch.setattr(images_module, "blurred", noted)
+    Augmentation(name, 4, 0)(one(4000, 4), keys(4000))
+    if name == "simclr-wide":
+        assert blurred == []
+        return
+    ((number, reach),) = blurred
+    assert reach == 3  # as far as four pixels can be mirrored
+    assert abs(number - 2000) < 5 * (4000 * 0.25) ** 0.5
+    assert 0.1 <= min(deviations) < 0.11
+    assert 1.99 < max(deviations) <= 2.0
+    assert abs(np.mean(deviations) - 1.05) < 5 * 1.9 / (12 * 2000) ** 0.5
