@@ -73,10 +73,11 @@ def each_its_own(
             maps[number] = operation
         elif operation is not None:
             work.append((np.flatnonzero(chosen == number), operation))
-    for kind, all_of_it in ((tables, _by_tables), (maps, _by_maps)):
-        if kind:
-            rows = np.flatnonzero(np.isin(chosen, [*kind]))
-            work.append((rows, partial(all_of_it, kind, chosen[rows])))
+    tabled, mapped = (np.flatnonzero(np.isin(chosen, [*kind])) for kind in (tables, maps))
+    if tables:
+        work.append((tabled, partial(_by_tables, tables, chosen[tabled])))
+    if maps:
+        work.append((mapped, partial(_by_maps, maps, chosen[mapped])))
     parts, places = [images], [np.arange(len(images))]
     for rows, operation in work:
         parts.append(operation(images.index_select(0, on(images.device, rows)), arguments[rows]))
