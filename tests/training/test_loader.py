@@ -67,7 +67,7 @@ def test_a_worker_says_what_the_main_process_says():
 
 def test_too_little_shared_memory_is_a_sentence_and_no_hang():
     with pytest.raises(InputError, match=r"/dev/shm \(unable .* device \(28\)\); use --workers 0") as caught:
-        list(batches(no_room, 1))
+        list(batches(no_room, 1, at=0))  # no earlier batch is on its way
     assert "\n" not in str(caught.value)
 
 

@@ -6,6 +6,8 @@ nor on the other images; Pillow and torchvision, which compute in floating point
 `shifted_hue` alone is float32, and a device may round it to the neighbouring grey level.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,8 +22,23 @@ def _values(images: Tensor) -> Tensor:
     return torch.arange(256, device=images.device, dtype=torch.int32)
 
 
-def _looked_up(images: Tensor, tables: Tensor) -> Tensor:
-    """Each byte replaced by what a table (N, C or 1, 256) of its image and channel has for it."""
+class Tabled:
+    """An operation that replaces each byte by what a table of its image and channel has for it.
+
+    Args:
+        tables: makes of images (N, H, W, C) and arguments (N,) the tables, integers (N or 1, C or 1, 256).
+    """
+
+    def __init__(self, tables: Callable[[Tensor, np.ndarray], Tensor]) -> None:
+        self.tables = tables
+        self.__doc__ = tables.__doc__
+
+    def __call__(self, images: Tensor, argument: np.ndarray) -> Tensor:
+        return looked_up(images, self.tables(images, argument))
+
+
+def looked_up(images: Tensor, tables: Tensor) -> Tensor:
+    """Each byte replaced by what a table (N or 1, C or 1, 256) of its image and channel has for it."""
     number, _, _, channels = images.shape
     tables = tables.to(torch.uint8).expand(number, channels, 256).reshape(-1)
     start = torch.arange(0, 256 * number * channels, 256, device=images.device, dtype=torch.int32)
@@ -50,17 +67,19 @@ def grey(images: Tensor) -> Tensor:
     return (weighted[0] + weighted[1] + weighted[2] + (1 << (_ONE - 1))).bitwise_right_shift_(_ONE)
 
 
+@Tabled
 def brightened(images: Tensor, factor: np.ndarray) -> Tensor:
     """Times `factor`."""
-    return _looked_up(images, _blended(_values(images), _values(images)[:1], _column(images, _fixed(factor))))
+    return _blended(_values(images), _values(images)[:1], _column(images, _fixed(factor)))
 
 
+@Tabled
 def contrasted(images: Tensor, factor: np.ndarray) -> Tensor:
     """The distance to the mean luminance of the image times `factor`."""
     luminance = grey(images)
     pixels = luminance[0].numel()
     mean = ((luminance.sum(dim=(1, 2, 3)) + pixels // 2) // pixels).int()
-    return _looked_up(images, _blended(_values(images), mean[:, None, None], _column(images, _fixed(factor))))
+    return _blended(_values(images), mean[:, None, None], _column(images, _fixed(factor)))
 
 
 def saturated(images: Tensor, factor: np.ndarray) -> Tensor:
@@ -105,19 +124,22 @@ def inverted(images: Tensor, _: np.ndarray) -> Tensor:
     return 255 - images
 
 
+@Tabled
 def solarize_added(images: Tensor, added: np.ndarray) -> Tensor:
     """Bytes below 128 are raised by `added`."""
     values = _values(images)
-    return _looked_up(images, torch.where(values < 128, (values + _column(images, added)).clamp_(max=255), values))
+    return torch.where(values < 128, (values + _column(images, added)).clamp_(max=255), values)
 
 
+@Tabled
 def autocontrasted(images: Tensor, _: np.ndarray) -> Tensor:
     """Every channel stretched to 0 .. 255; one of a single grey level stays as it is."""
     least, most = (images.flatten(1, 2).amin(1).int()[:, :, None], images.flatten(1, 2).amax(1).int()[:, :, None])
     stretched = ((_values(images) - least) * 255).div((most - least).clamp(min=1), rounding_mode="floor")
-    return _looked_up(images, torch.where(most > least, stretched.clamp_(0, 255), _values(images)))
+    return torch.where(most > least, stretched.clamp_(0, 255), _values(images))
 
 
+@Tabled
 def equalized(images: Tensor, _: np.ndarray) -> Tensor:
     """Every channel with its grey levels as evenly used as can be, as Pillow's `equalize`."""
     number, height, width, channels = images.shape
@@ -130,7 +152,7 @@ def equalized(images: Tensor, _: np.ndarray) -> Tensor:
     highest = images.flatten(1, 2).amax(1).long()[:, :, None]
     step = (height * width - counts.gather(2, highest)).div(255, rounding_mode="floor")
     even = (below + step // 2).div(step.clamp(min=1), rounding_mode="floor").clamp_(0, 255)
-    return _looked_up(images, torch.where(step > 0, even, _values(images)))
+    return torch.where(step > 0, even, _values(images))
 
 
 def shifted_hue(images: Tensor, shift: np.ndarray) -> Tensor:
