@@ -2,9 +2,12 @@ import platform
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from car_ext.machine import device
+from car_ext.machine.device import Machine
 from car_ext.machine.memory import keep_freed_memory
 
 SIZE = 64 * 2**20
