@@ -49,25 +49,25 @@ def resized(images: Tensor, boxes: np.ndarray, side: int) -> Tensor:
     """
     number, height, width, channels = images.shape
     top, left, tall, broad = boxes.T
-    columns, weights = _taps(left, broad, side)
-    base = (np.arange(number * height) * width).reshape(number, height, 1)
-    pixels, total = images.reshape(-1, channels), None
-    for tap in range(columns.shape[2]):
-        index = on(images.device, (base + columns[:, None, :, tap]).reshape(-1))
-        seen = pixels.index_select(0, index).view(number, height, side, channels).int()
-        seen *= on(images.device, weights[:, None, :, None, tap])
+    columns = images.transpose(1, 2).reshape(number, width, height * channels)
+    columns = _resampled(columns, left, broad, side).view(number, side, height, channels)
+    rows = columns.transpose(1, 2).reshape(number, height, side * channels)
+    return _resampled(rows, top, tall, side).view(number, side, side, channels)
+
+
+def _resampled(lines: Tensor, start: np.ndarray, length: np.ndarray, side: int) -> Tensor:
+    """What `side` lines (N, side, B) become of the `length` from `start` on of the lines (N, L, B), uint8."""
+    number, count, _ = lines.shape
+    taken, weights = _taps(start, length, side)
+    taken += np.arange(0, number * count, count)[:, None, None]
+    every, total = lines.flatten(0, 1), None
+    for tap in range(taken.shape[2]):
+        index = on(lines.device, taken[:, :, tap].reshape(-1))
+        seen = every.index_select(0, index).view(number, side, -1).int()
+        seen *= on(lines.device, weights[:, :, None, tap])
         total = seen if total is None else total.add_(seen)
     assert total is not None
-    between = _byte(total, _TAP).view(number * height, side * channels)
-    rows, weights = _taps(top, tall, side)
-    base, total = np.arange(number)[:, None] * height, None
-    for tap in range(rows.shape[2]):
-        index = on(images.device, (base + rows[:, :, tap]).reshape(-1))
-        seen = between.index_select(0, index).view(number, side, side * channels).int()
-        seen *= on(images.device, weights[:, :, tap, None])
-        total = seen if total is None else total.add_(seen)
-    assert total is not None
-    return _byte(total, _TAP).view(number, side, side, channels)
+    return _byte(total, _TAP)
 
 
 def _taps(start: np.ndarray, length: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
