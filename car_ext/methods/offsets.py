@@ -76,7 +76,8 @@ def soft_minimum(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     classes pay less for the worst one.
 
     Args:
-        logits, targets: as of `minimax`.
+        logits: as of `minimax`.
+        targets: likewise.
 
     Returns:
         (K,) float64 of mean 0.
@@ -120,7 +121,8 @@ def drops(logits: np.ndarray, targets: np.ndarray, delta: float = 0.1) -> np.nda
     become negative.
 
     Args:
-        logits, targets: as of `minimax`.
+        logits: as of `minimax`.
+        targets: likewise.
         delta: the distance; 0 leaves everything as it is.
 
     Returns:
