@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from car_ext.machine.device import find_device
+from car_ext.machine.memory import keep_freed_memory
 from car_ext.methods.augment.images import BASES, LARGEST_CROP, MODIFIERS, Augmentation
 
 
@@ -106,7 +107,8 @@ def main() -> None:
     print(f"{options.batch} images of {options.size} pixels, {device}, torch {torch.__version__}; us an image")
     print(f"{'augmentation':<22} {'torchvision':>24} {'batch':>24} {'times':>7}")
     for name in options.only:
-        found = in_turns(ways(name, images, device), device.type, options.seconds)
+        with keep_freed_memory():  # as in training
+            found = in_turns(ways(name, images, device), device.type, options.seconds)
         per_image = 1e6 / options.batch
         shown = [
             f"{per_image * s.median:8.2f} ({per_image * s.low:.2f}-{per_image * s.high:.2f})" for s in found.values()
