@@ -78,7 +78,7 @@ def one(case: str, seed: int, options: argparse.Namespace, work: Path) -> dict:
         out="unused",
     )
     searched = _Search(config, Goal(), work / case.replace("/", "-").replace(":", "-"), None, False)
-    kind = next(kind for kind in kinds(config, 32) if not kind.trained)
+    kind = next(kind for kind in kinds(config, 32, 10_000) if not kind.trained)
     start = Representation(kind, config, np.zeros(0), searched._store, searched._clock)
     data = start.loaded[0]
     targets, classes = data.train.targets, data.num_classes

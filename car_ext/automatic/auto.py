@@ -111,7 +111,7 @@ class _Search:
             # The final network is to come: a quarter longer than one of a fold.
             if self._clock.seconds is not None and self._clock.left < 2.5 * seconds + RESERVE * self._clock.seconds:
                 break
-            if self._clock.seconds is None and number > 1:  # a fixed plan: two folds
+            if self._clock.seconds is None and number > 1 and not entry.representation.quick:  # a fixed plan: two folds
                 break
             entry.representation.of_fold(number, entry.epochs)
             entry.folds.append(number)

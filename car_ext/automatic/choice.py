@@ -138,6 +138,9 @@ class Chooser:
         mean = self._mean(members)
         of_mean = [self._row(mean, how) for how in self._fits]
         chosen = max(of_mean, key=lambda row: row.score)
+        simple = max(of_mean[: len(quick)], key=lambda row: row.score)  # none or minimax, unless others are better
+        if chosen.score - simple.score <= self._error(simple, chosen):
+            chosen = simple
         if chosen.score - plain.score <= self._error(plain, chosen):  # nothing is gained that could not be chance
             chosen, members, mean = plain, scaled[:1], scaled[0]
         values = self._offsets(mean.logits, self.targets, chosen.offsets)

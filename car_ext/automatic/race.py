@@ -22,9 +22,12 @@ from car_ext.methods.offsets import shrunken
 from car_ext.training.data import load_data
 from car_ext.training.network import sized
 
+FEW = 5000  # images, up to which batches are small
 TINY, SMALL, PHOTOGRAPH = 12, 64, 128  # pixels: of digits, of small images, and that photographs are brought to
 QUICK = Recipe("logit-adjusted 1.5", "logit_adjusted:tau=1.5")  # the head by which frozen features are compared
-SHORT, LONG = 10, 30  # epochs of the two rounds without a limit of time
+SHORT, LONG = 10, 30  # epochs of the two rounds without a limit of time,
+FEW_STEPS, MANY_STEPS = 200, 600  # and steps at least, which matters in small folders
+CAR_TOO = "balanced_softmax", "car:alpha=0.2,prior=1"
 FIRST, SECOND = 0.06, 0.3  # of the time: for each network of the first round, and for the one of the second
 WITHIN = 0.1  # of the best score, for a network to be trained longer
 
@@ -75,16 +78,23 @@ class Raced:
         return self.entries[0]
 
 
-def kinds(config: Config, stored: int) -> list[Kind]:
+def kinds(config: Config, stored: int, images: int) -> list[Kind]:
     """What is raced, for images of a stored side in pixels; without `config.pretrained` from scratch alone.
 
     Args:
         config: the job.
         stored: side.
+        images: in the training set.
     """
     side = config.img_size
     scratch = {"pretrained": None, "tune": "full", "head": "linear", "loss": "balanced_softmax", "weight_decay": 0.05}
-    schedule = {"optimizer": "adamw", "lr": 3e-3, "batch_size": 128, "layer_decay": None, "normalize": "auto"}
+    schedule = {
+        "optimizer": "adamw",
+        "lr": 3e-3,
+        "batch_size": 128 if images > FEW else 64,
+        "layer_decay": None,
+        "normalize": "auto",
+    }
     found = []
     if config.pretrained:
         wide = side or (PHOTOGRAPH if stored <= PHOTOGRAPH else min(stored, 224))
@@ -123,7 +133,7 @@ def race(config: Config, goal: Goal, store: Store, clock: Clock) -> Raced:
     whole = dataclasses.replace(config, img_size=None, pretrained=None, tune="full")
     data = load_data(sized(whole))[0]
     targets = data.train.targets
-    offered = kinds(config, data.image_size)
+    offered = kinds(config, data.image_size, len(targets))
     frozen = [
         Representation(kind, config, np.zeros(len(targets)), store, clock) for kind in offered if not kind.trained
     ]
@@ -162,7 +172,7 @@ def race(config: Config, goal: Goal, store: Store, clock: Clock) -> Raced:
     trained = [kind for kind in offered if kind.trained]
     for kind in trained:
         one = Representation(kind, config, fold, store, clock)
-        epochs = _epochs(one, clock, FIRST, SHORT)
+        epochs = _epochs(one, clock, FIRST, SHORT, FEW_STEPS)
         if epochs is None:
             notes.append(f"{kind.name} is not tried: {FEWEST_EPOCHS} epochs would take more than the time allows")
             continue
@@ -176,26 +186,44 @@ def race(config: Config, goal: Goal, store: Store, clock: Clock) -> Raced:
         raise InputError("the time is too short for any representation; give more --hours, or --pretrained FILE.")
     longer = next((entry for entry in entries if entry.epochs), None)
     if longer is not None and longer.score >= entries[0].score - WITHIN:
-        entries.append(_longer(longer, judge, clock, notes))
+        found = _longer(longer, judge, clock, notes)
+        entries += [found, *_with_car(found, config, fold, judge, store, clock)] if found else []
         entries.sort(key=lambda entry: -entry.score)
     return Raced(entries, data, fold, depends, notes)
 
 
-def _longer(entry: Entry, judge: "_Judge", clock: Clock, notes: list[str]) -> Entry:
-    epochs = _epochs(entry.representation, clock, SECOND, LONG)
+def _longer(entry: Entry, judge: "_Judge", clock: Clock, notes: list[str]) -> Entry | None:
+    epochs = _epochs(entry.representation, clock, SECOND, LONG, MANY_STEPS)
     if epochs is None or epochs < 1.5 * entry.epochs:
         notes.append(f"{entry.name} is not trained for longer: the time does not allow it")
-        return dataclasses.replace(entry)
+        return None
     found = Entry(entry.representation, epochs, folds=list(entry.folds))
     judge.trained(found)
     clock.tell(f"{found.name}: balanced {100 * found.balanced:.1f} on the first fold")
     return found
 
 
-def _epochs(one: Representation, clock: Clock, share: float, free: int) -> int | None:
-    """That a share of the time holds; the fixed number without a limit; None where it is too few."""
+def _with_car(
+    entry: Entry, config: Config, fold: np.ndarray, judge: "_Judge", store: Store, clock: Clock
+) -> list[Entry]:
+    """The same with CAR beside its loss, where the time holds it twice: on the fold, and on everything."""
+    kind, seconds = entry.representation.kind, 0.0
+    if clock.seconds is not None:
+        seconds = entry.epochs * entry.representation.seconds_an_epoch()
+    if clock.left < 3.5 * seconds:
+        return []
+    loss, regularizer = CAR_TOO
+    other = Kind(f"{kind.name} with CAR", {**kind.options, "loss": loss, "regularizer": regularizer}, True)
+    found = Entry(Representation(other, config, fold, store, clock), entry.epochs, folds=list(entry.folds))
+    judge.trained(found)
+    clock.tell(f"{found.name}: balanced {100 * found.balanced:.1f} on the first fold")
+    return [found]
+
+
+def _epochs(one: Representation, clock: Clock, share: float, free: int, steps: int) -> int | None:
+    """That a share of the time holds; without a limit a fixed number, and more of few steps; None where too few fit."""
     if clock.seconds is None:
-        return free
+        return max(free, min(MOST_EPOCHS, -(-steps // one.steps_an_epoch)))
     fit_in = int(clock.share(share) / max(one.seconds_an_epoch(), 1e-6))
     noted = one._store.note(f"{one._key(0)}-{share:g}-epochs", lambda: min(fit_in, MOST_EPOCHS))
     return None if noted < FEWEST_EPOCHS else int(noted)

@@ -30,6 +30,7 @@ from car_ext.training.progress import Progress
 EVERYTHING = -2  # in place of a fold: nothing is held out
 TRIED_STEPS = 4  # of which the first is not timed
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 200
+QUICK_PIXELS = 1e6  # of a training set, such as 5,000 images of 14 pixels
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,15 @@ class Representation:
     def seconds_an_epoch(self) -> float:
         """Of training, measured by a few steps that are thrown away; noted, so that a resumed choice plans alike."""
         return float(self._store.note(f"{self._key(1)}-seconds", self._time_epoch))
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return max(1, len(self.loaded[0].train) // self.config.batch_size)
+
+    @property
+    def quick(self) -> bool:
+        """Whether an epoch is so little work that all folds are trained without, whatever the time."""
+        return len(self.loaded[0].train) * self.loaded[1] ** 2 < QUICK_PIXELS
 
     def of_fold(self, fold: int, epochs: int = 0) -> Piece:
         """`features` (N, D) float32 of all training images, of a network trained without one fold where it is trained.

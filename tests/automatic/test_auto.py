@@ -19,8 +19,8 @@ from car_ext.run.folder import RunFolder
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(races, "SHORT", 2)
-    monkeypatch.setattr(races, "LONG", 12)
+    for name, number in {"SHORT": 2, "LONG": 12, "FEW_STEPS": 8, "MANY_STEPS": 60}.items():
+        monkeypatch.setattr(races, name, number)
 
 
 def test_the_digits_are_chosen_exported_and_scored_once(tmp_path, short, monkeypatch, capsys):
