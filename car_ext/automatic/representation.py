@@ -64,6 +64,7 @@ class Representation:
         self.config = base.with_options(kind.options, f"the representation {kind.name!r}")
         self._fold, self._store, self._clock = fold, store, clock
         self._loaded: Loaded | None = None
+        self._frozen: Job | None = None
 
     @property
     def loaded(self) -> Loaded:
@@ -74,7 +75,7 @@ class Representation:
 
     def forget(self) -> None:
         """Lets its images go."""
-        self._loaded = None
+        self._loaded = self._frozen = None
 
     def seconds_an_epoch(self) -> float:
         """Of training, measured by a few steps that are thrown away; noted, so that a resumed choice plans alike."""
@@ -110,6 +111,13 @@ class Representation:
         return f"{self.kind.name.replace(' ', '-').replace(',', '')}-{digest}"
 
     def _job(self, held: int, epochs: int) -> Job:
+        if self.kind.trained:
+            return self._new_job(held, epochs)
+        if self._frozen is None:  # building it computes all features, which do not change
+            self._frozen = self._new_job(EVERYTHING, 0)
+        return self._frozen
+
+    def _new_job(self, held: int, epochs: int) -> Job:
         config = self.config
         if self.kind.trained:
             config = dataclasses.replace(config, epochs=epochs, warmup_epochs=min(config.warmup_epochs, epochs / 4))
