@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pixels import agree
 
 from car_ext.datasets import DataOptions, LazyImages, cache, cache_folder, identity, lazy, load
 from car_ext.datasets.decoding import blocks, decode_all
@@ -505,14 +506,10 @@ def test_positions(photos, folder):
         images.pixels[0] = 0
 
 
-def agree(images, expected):
-    assert (images.rows(range(len(expected))) == expected).all()
-
-
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_other_processes_map_the_same_file(start, photos, folder):
     images = cached(photos, folder).train.images.take([4, 2])
-    process = multiprocessing.get_context(start).Process(target=agree, args=(images, images.rows([0, 1])))
+    process = multiprocessing.get_context(start).Process(target=agree, args=(images, images.rows([0, 1]), 1))
     process.start()
     process.join(60)
     assert process.exitcode == 0
