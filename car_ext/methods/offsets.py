@@ -41,8 +41,8 @@ def minimax(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Schapire, Games and Economic Behavior 1999). a_c are `shrunken` accuracies, log w is the offset, and it is the
     second half of the rounds that is averaged.
 
-    The steps are few and short on purpose: with a hundred classes of a few images each, ones four times as long come
-    nearer to the minimax of the images they are fitted on, and lose 4 points of the worst tenth on others.
+    The steps are few and short on purpose: longer ones come nearer to the minimax of the images they are fitted on, and
+    with a hundred classes of a few images each lost 2 to 7 points of the worst tenth on others (`docs/auto.md`).
 
     Args:
         logits: (N, K) of held-out images.
