@@ -71,7 +71,7 @@ def facts_of(
             {"name": entry.name, "score": entry.score, "balanced": entry.balanced, "folds": len(entry.folds)}
             for entry in raced.entries
         ],
-        "tried": [_row(row, goal) for row in choice.rows],
+        "tried": [_row(row, goal) | {"chosen": row.measured is measured} for row in choice.rows],
         "tried_first": choice.without.name,
         "members": choice.members,
         "offsets": dict(zip(names, choice.values.tolist(), strict=True)),

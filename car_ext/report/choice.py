@@ -42,14 +42,14 @@ def _tried(facts: Mapping[str, Any]) -> Table:
     target = TITLES.get(facts["target"], TITLES["worst10"])
     rows = [
         [
-            Cell(printable(one["name"]), best=at == 0),
-            one["offsets"],
+            printable(one["name"]),
+            Cell(one["offsets"], "chosen" if one["chosen"] else ""),
             f"{percent(one['score'])} ± {percent(one['error'])}",
             percent(one["target"]),
             percent(one["balanced"]),
             percent(one["overall"]),
         ]
-        for at, one in enumerate(facts["tried"][:LONGEST])
+        for one in facts["tried"][:LONGEST]
     ]
     caption = (
         "Out of fold, in %, the best first: the target of shrunken accuracies with the standard error of its "

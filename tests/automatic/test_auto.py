@@ -35,6 +35,8 @@ def test_the_digits_are_chosen_exported_and_scored_once(tmp_path, short, monkeyp
     assert facts["raced"][0]["name"] == facts["representation"]
     page = (tmp_path / "auto/auto.html").read_text()
     assert facts["chosen"].split(",")[0] in page
+    assert [row["score"] for row in facts["tried"] if row["chosen"]]
+    assert "<small>chosen</small>" in page
     assert (tmp_path / "auto/model.onnx").exists()
     # Again: it is only read, and the classifier of the folder is the one that was scored.
     assert program.main() == 0
