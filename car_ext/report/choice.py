@@ -40,7 +40,7 @@ def _raced(facts: Mapping[str, Any]) -> Table:
 
 def _tried(facts: Mapping[str, Any]) -> Table:
     target = TITLES.get(facts["target"], TITLES["worst10"])
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             printable(one["name"]),
             Cell(one["offsets"], "chosen" if one["chosen"] else ""),
