@@ -139,12 +139,21 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
 def unpack_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Load into `optimizer` what `pack_optimizer` took out of one like it."""
+    """Load into `optimizer` what `pack_optimizer` took out of one like it.
+
+    Each tensor gets the layout in memory of its parameter, which a file does not keep: fused updates go through both as
+    they lie there, and on a CPU do not notice where they differ.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in unpack("optimizer", tensors).items():
         parameter, _, key = name.partition(".")
         state.setdefault(int(parameter), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    restored: Any = optimizer.state  # torch says that its keys are words
+    for parameter, entries in restored.items():
+        for key, value in entries.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _sha256(path: Path) -> str:

@@ -31,14 +31,16 @@ def test_nesterov_s_step_is_its_formula():
 
 @pytest.mark.parametrize("options", [{"optimizer": "adamw"}, {"optimizer": "sgd", "nesterov": True}])
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_fused_update_is_the_plain_one_and_goes_on_from_its_checkpoint(options, count):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fused_update_is_the_plain_one_and_goes_on_from_its_checkpoint(options, count, layout):
     torch.manual_seed(0)
-    start, gradients = torch.randn(3, 70_001), torch.randn(6, 3, 70_001)  # several pieces for two threads
+    shape = 3, 10, 97, 73  # several pieces for two threads
+    start, gradients = torch.randn(shape).to(memory_format=layout), torch.randn(6, *shape)
     config = Config(lr=0.1, weight_decay=0.02, **options)
 
     def steps(weight, optimizer, which):
         for gradient in gradients[which]:
-            weight.grad = gradient.to(weight)
+            weight.grad = gradient.to(weight, memory_format=layout)
             optimizer.step()
 
     def made(value, plain=False):
@@ -59,6 +61,7 @@ def test_the_fused_update_is_the_plain_one_and_goes_on_from_its_checkpoint(optio
         broken, optimizer = made(start)
         steps(broken, optimizer, slice(3))
         tensors, groups = pack_optimizer(optimizer)
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}  # as a file holds them
         resumed, optimizer = made(broken.detach())
         unpack_optimizer(optimizer, tensors, json.loads(json.dumps(groups)))
         steps(resumed, optimizer, slice(3, 6))
