@@ -20,7 +20,8 @@ def run(main: Callable[[], int | None]) -> int:
         return code
     except InputError as error:
         if not _said_elsewhere(error):
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            # With its end in one piece: several processes may write to the same terminal or file.
+            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

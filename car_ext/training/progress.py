@@ -68,4 +68,5 @@ class Progress:
             scores = "  ".join(f"{key} {value}" for key, value in self._scores.items())
             speed = f"{row['images_per_second']:.0f} images/s"
             line = f"epoch {epoch}/{epochs}  loss {row['loss']:.3f}{sigma}  {scores}  {speed}"
-            print(line, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{line}\n")  # in one piece: other processes may write there too
+            sys.stderr.flush()
