@@ -29,7 +29,7 @@ from car_ext.training.loader import alive_workers
 from car_ext.training.progress import Progress
 from car_ext.training.summary import summarize
 
-OWN = Recipe("its own head", "balanced_softmax", simplicity=0)  # of a trained network
+OWN = Recipe("its own head", "balanced_softmax")  # of a trained network
 RESERVE = 0.15  # of the time, for what comes after the choice
 WEIGHTS = "tf_efficientnet_lite0"
 
@@ -122,8 +122,7 @@ class _Search:
         held = np.flatnonzero(np.isin(raced.fold, entry.folds))
         pairs = np.unique(np.stack([targets, groups], axis=1), axis=0)
         of_class = np.bincount(pairs[:, 0], minlength=classes)
-        counts = np.bincount(targets, minlength=classes)
-        return Chooser(targets[held], raced.fold[held], groups[held], counts, of_class, self._goal, self._config.seed)
+        return Chooser(targets[held], raced.fold[held], groups[held], of_class, self._goal, self._config.seed)
 
     def _candidates(self, entry: Entry, raced: Raced) -> tuple[list[Candidate], list[str]]:
         """Every head without each fold, on the images of that fold; and the names of those there is no time for."""

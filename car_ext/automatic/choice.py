@@ -1,5 +1,6 @@
 """Choosing among heads by predictions of images that they have not seen."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -89,9 +90,9 @@ class Chooser:
 
     Args:
         targets: (M,) labels of the measured images.
-        fold: (M,) in which fold each was held out.
+        fold: (M,) in which fold each was held out; of a single one, offsets are fitted on half of its groups and
+            measured on the others.
         groups: (M,) numbers.
-        class_counts: (K,) training images.
         class_groups: (K,) groups of training images.
         goal: of the choice.
         seed: of the bootstrap.
@@ -102,13 +103,13 @@ class Chooser:
         targets: np.ndarray,
         fold: np.ndarray,
         groups: np.ndarray,
-        class_counts: np.ndarray,
         class_groups: np.ndarray,
         goal: Goal,
         seed: int = 0,
     ) -> None:
-        self.targets, self.fold, self.goal = targets, fold, goal
-        self.classes = len(class_counts)
+        self.targets, self.goal, self.classes = targets, goal, len(class_groups)
+        several = len(np.unique(fold)) > 1
+        self._parts = fold if several else np.unique(groups, return_inverse=True)[1] % 2
         self._resampling = Resampling(targets, groups, self.classes, seed)
         self.measured = np.bincount(targets, minlength=self.classes) > 0
         self._groups = class_groups
@@ -119,13 +120,14 @@ class Chooser:
 
         Every candidate is measured as it is and with minimax offsets. Those within one standard error of the best, at
         most five, are averaged: which of them is first is chance, their mean is not, and it is one linear layer all the
-        same. Of the mean, each kind of offsets is measured, and the best is taken. Where the first candidate, as it is,
-        is within one standard error of that, it is taken in its place: it is the simplest.
+        same. Of the mean, each kind of offsets is measured: the better of none and minimax is taken, or another that
+        beats it by more than one standard error. Where the first candidate, as it is, is within one standard error of
+        that, it is taken in its place: it is the simplest.
         """
         scaled = [candidate.scaled() for candidate in candidates]
-        plain = self._row(scaled[0], PLAIN)
         quick = self._fits[:2]
         rows = [self._row(candidate, how) for candidate in scaled for how in quick]
+        plain = rows[0]
         best: dict[str, Row] = {}
         for row in rows:
             if row.name not in best or row.score > best[row.name].score:
@@ -136,7 +138,8 @@ class Chooser:
         close = [row.name for row in falling if top.score - row.score <= errors[row.name]][:MOST]
         members = [candidate for candidate in scaled if candidate.name in close]
         mean = self._mean(members)
-        of_mean = [self._row(mean, how) for how in self._fits]
+        known = {(row.name, row.offsets): row for row in rows}
+        of_mean = [known.get((mean.name, how)) or self._row(mean, how) for how in self._fits]
         chosen = max(of_mean, key=lambda row: row.score)
         simple = max(of_mean[: len(quick)], key=lambda row: row.score)  # none or minimax, unless others are better
         if chosen.score - simple.score <= self._error(simple, chosen):
@@ -144,14 +147,14 @@ class Chooser:
         if chosen.score - plain.score <= self._error(plain, chosen):  # nothing is gained that could not be chance
             chosen, members, mean = plain, scaled[:1], scaled[0]
         values = self._offsets(mean.logits, self.targets, chosen.offsets)
-        every = (*rows, *(of_mean if len(members) > 1 else of_mean[2:]))
-        told = sorted((Row(*_fields(row), self._error(row, chosen)) for row in every), key=lambda row: -row.score)
+        every = {id(row): row for row in (*rows, *of_mean)}.values()
+        told = [dataclasses.replace(row, error=self._error(row, chosen)) for row in every]
         return Choice(
             {member.name: member.factor for member in members},
             chosen.offsets,
             values,
             chosen,
-            tuple(told),
+            tuple(sorted(told, key=lambda row: -row.score)),
             plain,
         )
 
@@ -163,22 +166,16 @@ class Chooser:
 
     def _row(self, candidate: Candidate, how: str) -> Row:
         predictions = np.empty_like(self.targets)
-        for number in np.unique(self.fold):
-            own = self.fold == number
-            # One fold alone, held out of the training of a network: its halves take turns.
-            others = ~own if not own.all() else np.arange(len(own)) % 2 == 0
-            rest = own if not own.all() else ~others
-            offsets = self._offsets(candidate.logits[others], self.targets[others], how)
-            predictions[rest] = (candidate.logits[rest] + offsets.astype(np.float32)).argmax(axis=1)
-            if own.all():
-                offsets = self._offsets(candidate.logits[rest], self.targets[rest], how)
-                predictions[others] = (candidate.logits[others] + offsets.astype(np.float32)).argmax(axis=1)
+        for number in np.unique(self._parts):
+            own = self._parts == number
+            offsets = self._offsets(candidate.logits[~own], self.targets[~own], how)
+            predictions[own] = (candidate.logits[own] + offsets.astype(np.float32)).argmax(axis=1)
         measured = Measured.of(predictions == self.targets, self.targets, self.classes, self._resampling)
         return Row(candidate.name, how, measured, measured.score(self.goal))
 
     def _offsets(self, logits: np.ndarray, targets: np.ndarray, how: str) -> np.ndarray:
         """(K,); of a class without a measured image what classes of as few groups get: the prior's."""
-        if how == PLAIN:
+        if how == PLAIN or not len(targets):
             return np.zeros(self.classes)
         found = FITS[how](logits, targets)
         unseen = ~self.measured
@@ -195,7 +192,3 @@ class Chooser:
             return 0.0
         goal = self.goal
         return float(np.std(row.measured.drawn_scores(goal) - other.measured.drawn_scores(goal), ddof=1))
-
-
-def _fields(row: Row) -> tuple[str, str, Measured, float]:
-    return row.name, row.offsets, row.measured, row.score

@@ -10,17 +10,16 @@ class Clock:
 
     Args:
         seconds: that all may take; None without a limit.
-        spent: by an earlier part of the same work.
         shown: whether to print.
     """
 
-    def __init__(self, seconds: float | None, spent: float = 0.0, shown: bool = True) -> None:
-        self.seconds, self._before, self._shown = seconds, spent, shown
+    def __init__(self, seconds: float | None, shown: bool = True) -> None:
+        self.seconds, self._shown = seconds, shown
         self._start = time.perf_counter()
 
     @property
     def spent(self) -> float:
-        return self._before + time.perf_counter() - self._start
+        return time.perf_counter() - self._start
 
     @property
     def left(self) -> float:

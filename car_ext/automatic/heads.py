@@ -1,7 +1,7 @@
 """Linear heads on finished features: those that are tried, and how one is fitted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,21 +60,19 @@ class Recipe:
         loss: a word of `methods.losses`; empty for class means.
         car: options of CAR beside it; None without.
         weight_decay: of AdamW.
-        simplicity: place in the order of preference where scores do not differ, 0 first.
     """
 
     name: str
     loss: str
     car: dict[str, Any] | None = None
     weight_decay: float = 5e-3
-    simplicity: int = field(default=1)
 
 
 def portfolio(num_classes: int) -> list[Recipe]:
     """What is tried, the most promising first: where time ends, the rest is left out."""
     hold: dict[str, Any] = {"absent": "hold"} if num_classes > MANY else {}
     return [
-        Recipe("cross-entropy", "ce", simplicity=0),
+        Recipe("cross-entropy", "ce"),
         Recipe("logit-adjusted 1.5", "logit_adjusted:tau=1.5"),
         Recipe("geometric mean", "gml_nolb"),
         Recipe("logit-adjusted 1.25", "logit_adjusted:tau=1.25"),

@@ -95,7 +95,7 @@ def _sentences(facts: Mapping[str, Any]) -> list[str]:
     gain, promised, told = facts["gain"], facts["promised"], []
     told.append(f"chosen: {facts['chosen']}, on {facts['representation']}")
     if facts["chosen"] == facts["tried_first"]:
-        told.append("nothing is better than plain cross-entropy by more than chance: nothing has to be done")
+        told.append(f"nothing is better than {facts['chosen']} by more than chance: nothing has to be done")
     else:
         between = f"95 % between {_points(gain['low'])} and {_points(gain['high'])}"
         told.append(

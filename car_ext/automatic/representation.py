@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,6 @@ import numpy as np
 import torch
 
 from car_ext.automatic.clock import Clock
-from car_ext.automatic.folds import UNMEASURED
-from car_ext.automatic.heads import Linear
 from car_ext.automatic.store import Piece, Store
 from car_ext.config.config import Config
 from car_ext.errors import InputError
@@ -168,26 +165,3 @@ class Representation:
                 if step == TRIED_STEPS:
                     break
         return float(np.median(times[1:] or times)) * len(job.batches.train)
-
-
-@dataclass(frozen=True)
-class Measurable:
-    """Features by fold, as a head is measured on them.
-
-    Attributes:
-        name: of the representation.
-        by_fold: fold to its piece; of frozen features the same one for all.
-        folds: that are measured.
-    """
-
-    name: str
-    by_fold: Callable[[int], Piece]
-    folds: Sequence[int]
-
-    def measured(self, fold: np.ndarray) -> np.ndarray:
-        """Positions of the images that are measured."""
-        return np.flatnonzero(np.isin(fold, self.folds) & (fold != UNMEASURED))
-
-    def own_head(self, fold: int) -> Linear | None:
-        piece = self.by_fold(fold)
-        return Linear(piece["weight"], piece["bias"]) if "weight" in piece else None

@@ -107,9 +107,7 @@ def chosen(counts, goal="worst10", seed=0, distance=3.0):
                 logits = candidates.setdefault(name, np.empty((len(measured), classes), np.float32))
                 logits[fold[measured] == number] = one(features[fold == number])
         finals |= dict(post_hoc(recipe, fit(recipe, features, targets, classes, seed), np.array(counts)))
-    chooser = Chooser(
-        targets[measured], fold[measured], groups[measured], np.array(counts), np.array(counts), Goal.parse(goal), seed
-    )
+    chooser = Chooser(targets[measured], fold[measured], groups[measured], np.array(counts), Goal.parse(goal), seed)
     choice = chooser.choose([Candidate(name, logits) for name, logits in candidates.items()])
 
     def worst(head):
@@ -125,6 +123,7 @@ def test_the_choice_is_far_better_than_cross_entropy_and_says_so():
     gain = gained(choice.row.measured, choice.without.measured, Goal())
     assert gain.low > 0
     assert choice.without.name == "cross-entropy"
+    assert sum(row.measured is choice.row.measured for row in choice.rows) == 1  # what was chosen is in the table
     assert choice.without.offsets == PLAIN
     promised = promise(choice.row.measured, np.full(6, 200), Goal())
     assert promised.low - 0.05 <= ours <= promised.high + 0.05  # one of twenty is outside, and this one is by 0.015
@@ -133,6 +132,19 @@ def test_the_choice_is_far_better_than_cross_entropy_and_says_so():
 def test_equal_classes_keep_the_simplest():
     choice, *_ = chosen([100] * 4, goal="balanced", distance=4.0)
     assert (choice.name, choice.values.any()) == ("cross-entropy", False)
+    assert sum(row.measured is choice.row.measured for row in choice.rows) == 1
+
+
+def test_offsets_of_a_single_fold_are_measured_on_groups_that_they_were_not_fitted_on(monkeypatch):
+    targets, groups = np.tile([0, 1], 12), np.repeat(np.arange(6), 4)
+    logits = np.random.default_rng(0).normal(size=(24, 2)).astype(np.float32)
+    chooser = Chooser(targets, np.zeros(24, np.int64), groups, np.array([6, 6]), Goal())
+    fitted = []
+    monkeypatch.setattr(chooser, "_offsets", lambda logits, labels, how: fitted.append(logits) or np.zeros(2))
+    chooser._row(Candidate("any", logits), "minimax")
+    assert [len(part) for part in fitted] == [12, 12]
+    for part, parity in zip(fitted, (1, 0), strict=True):
+        assert (part == logits[groups % 2 == parity]).all()
 
 
 def test_a_class_that_no_fold_can_measure_takes_the_offset_of_the_prior():
@@ -141,7 +153,7 @@ def test_a_class_that_no_fold_can_measure_takes_the_offset_of_the_prior():
     prior = np.log([400, 100, 30, 8, 1])
     logits = random.normal(size=(len(targets), 5)) + 2 * np.eye(5)[targets] + prior
     groups = np.array([400, 100, 30, 8, 1])
-    chooser = Chooser(targets, np.arange(len(targets)) % 5, np.arange(len(targets)), groups, groups, Goal())
+    chooser = Chooser(targets, np.arange(len(targets)) % 5, np.arange(len(targets)), groups, Goal())
     found = chooser._offsets(logits.astype(np.float32), targets, "minimax")
     assert found[4] > found[3] > found[0]  # the rarer, the more; the unmeasured class is on the line
     assert choice_counts(chooser) == [400, 100, 30, 8, 0]
