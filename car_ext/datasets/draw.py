@@ -64,8 +64,7 @@ def drawn_counts(class_counts: np.ndarray, share: float) -> np.ndarray:
 def drawn_groups(targets: np.ndarray, groups: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     """About a share of the images of each class, in whole groups; every class keeps a group.
 
-    The groups are dealt into folds by scikit-learn's StratifiedGroupKFold, and as many folds are taken as come nearest
-    to the share. A group without which a class would have no image left is not taken: all of a class that has but one.
+    The groups are dealt into folds (`dealt`), and as many of these are taken as come nearest to the share.
 
     Args:
         targets: (N,) labels.
@@ -75,6 +74,40 @@ def drawn_groups(targets: np.ndarray, groups: np.ndarray, share: float, seed: in
 
     Returns:
         The positions of the images, rising int64.
+
+    Raises:
+        InputError: as of `dealt`.
+    """
+    fold = max(Fraction(share).limit_denominator(MOST_FOLDS), Fraction(1, MOST_FOLDS))
+    fold = min(fold, Fraction(MOST_FOLDS - 1, MOST_FOLDS))
+    folds = dealt(targets, groups, fold.denominator, seed)
+    if not folds:
+        return np.empty(0, np.int64)
+    taken = np.concatenate(folds[: max(1, round(share * len(folds)))])
+    held = np.zeros(len(targets), bool)
+    held[taken] = True
+    groups = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    of_group = by_class(groups, int(groups.max()) + 1)
+    # A class all of whose groups were taken gets the first of them back.
+    for positions in by_class(targets, int(targets.max()) + 1):
+        if positions.size and held[positions].all():
+            held[of_group[groups[positions].min()]] = False
+    return np.flatnonzero(held)
+
+
+def dealt(targets: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """Images in folds, in whole groups, by scikit-learn's StratifiedGroupKFold.
+
+    Left out are all groups of a class that has but one, which no fold could do without.
+
+    Args:
+        targets: (N,) labels.
+        groups: (N,) the groups' numbers.
+        folds: at most so many, and no more than there are groups, or images of the largest class.
+        seed: of the deal.
+
+    Returns:
+        The positions of each fold's images; none where there are not two folds.
 
     Raises:
         InputError: groups times classes are too many for scikit-learn, which counts each pair of them.
@@ -91,25 +124,13 @@ def drawn_groups(targets: np.ndarray, groups: np.ndarray, share: float, seed: in
     classes, of_class = np.divmod(np.unique(targets * number + groups), max(number, 1))  # each group of each class
     kept = of_class[np.bincount(classes, minlength=num_classes)[classes] == 1]
     free = np.flatnonzero(~np.isin(groups, kept))
-    fold = max(Fraction(share).limit_denominator(MOST_FOLDS), Fraction(1, MOST_FOLDS))
-    fold = min(fold, Fraction(MOST_FOLDS - 1, MOST_FOLDS))
-    folds = min(fold.denominator, len(np.unique(groups[free])), int(np.bincount(targets[free], minlength=1).max()))
+    folds = min(folds, len(np.unique(groups[free])), int(np.bincount(targets[free], minlength=1).max()))
     if folds < 2:
-        return free[:0]
-    deal = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        return []
+    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds, which are many here
-        dealt = [free[test] for _, test in deal.split(free, targets[free], groups[free])]
-    taken = np.concatenate(dealt[: max(1, round(share * folds))])
-    held = np.zeros(len(targets), bool)
-    held[taken] = True
-    of_group = by_class(groups, number)
-    for positions in by_class(
-        targets, num_classes
-    ):  # a class all of whose groups were taken gets the first of them back
-        if positions.size and held[positions].all():
-            held[of_group[groups[positions].min()]] = False
-    return np.flatnonzero(held)
+        return [free[test] for _, test in dealer.split(free, targets[free], groups[free])]
 
 
 def group_numbers(split: Split, groups: str) -> np.ndarray:

@@ -94,3 +94,11 @@ def test_named_groups_are_taken_as_they_are():
     found = dependence(split, features, noise(len(split)), r"/(\d+)_")
     assert len(np.unique(found.numbers)) == 6  # of the same numbers in every class
     assert "named" in found.source
+
+
+def test_two_images_a_class_are_dealt_into_two_folds():
+    targets = np.repeat(np.arange(4), 2)
+    fold = deal(targets, np.arange(8), seed=0)
+    assert set(fold[fold != UNMEASURED].tolist()) <= {0, 1}
+    for number in (0, 1):
+        assert_array_equal(np.unique(targets[fold != number]), np.arange(4))
