@@ -33,6 +33,7 @@ from car_ext.automatic.race import Entry, Raced, kinds
 from car_ext.automatic.representation import EVERYTHING, Representation
 from car_ext.config.config import Config
 from car_ext.methods.offsets import minimax, soft_minimum
+from car_ext.training.data import load_data
 
 SPLITS = 20
 RIVALS = {
@@ -77,10 +78,10 @@ def one(case: str, seed: int, options: argparse.Namespace, work: Path) -> dict:
         threads=options.threads,
         out="unused",
     )
-    searched = _Search(config, Goal(), work / case.replace("/", "-").replace(":", "-"), None, False)
     kind = next(kind for kind in kinds(config, 32, 10_000) if not kind.trained)
+    data = load_data(config.with_options(kind.options, "the features"))[0]
+    searched = _Search(config, Goal(), work / case.replace("/", "-").replace(":", "-"), None, False, data)
     start = Representation(kind, config, np.zeros(0), searched._store, searched._clock)
-    data = start.loaded[0]
     targets, classes = data.train.targets, data.num_classes
     fold = deal(targets, np.arange(len(targets)), seed)
     entry = Entry(start, 0, folds=np.unique(fold[fold >= 0]).tolist())

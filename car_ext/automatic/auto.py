@@ -18,13 +18,16 @@ from car_ext.automatic.promise import promise
 from car_ext.automatic.race import Entry, Raced, race
 from car_ext.automatic.representation import EVERYTHING
 from car_ext.automatic.store import Store
-from car_ext.config.config import Config
+from car_ext.config.config import OPTIONS, Config
+from car_ext.datasets import LongTailedData
 from car_ext.datasets.split_list import split_list
+from car_ext.errors import InputError
 from car_ext.machine.kernels import deterministic, threads
 from car_ext.machine.memory import keep_freed_memory
 from car_ext.run import checkpoint
 from car_ext.run.folder import RunFolder
 from car_ext.run.lock import alone
+from car_ext.training.data import load_data
 from car_ext.training.loader import alive_workers
 from car_ext.training.progress import Progress
 from car_ext.training.summary import summarize
@@ -61,7 +64,8 @@ def auto(
         progress: print a line for each thing that is done, on stderr.
 
     Raises:
-        InputError: as of `train`; no class of which two images, or groups, are there.
+        InputError: as of `train`; no class of which two images, or groups, are there; a folder that holds a choice by
+            other options, of other images.
     """
     if not isinstance(config, Config):
         config = Config(data=str(config), pretrained="timm", model=WEIGHTS)
@@ -69,20 +73,41 @@ def auto(
     folder = Path(out or Path("runs") / f"auto-{Path(config.data).stem}")
     config = dataclasses.replace(config, out=str(folder), resume=False)
     with deterministic(), keep_freed_memory(), alive_workers(), alone(folder):
-        done = Outcome.read(folder)
-        return done or _Search(config, goal, folder, hours, progress).run()
+        data = load_data(dataclasses.replace(config, img_size=None, pretrained=None, tune="full"))[0]
+        asked = {**_identity(config, data.fingerprint), "target": target, "hours": hours}
+        if done := Outcome.read(folder):
+            if done.facts["asked"] != asked:
+                raise InputError(
+                    f"--out {folder} holds a choice by other options or of other images; give another folder."
+                )
+            return done
+        return _Search(config, goal, folder, hours, progress, data).run(asked)
+
+
+def _identity(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What every feature and head depends on, ready for JSON."""
+    kept = [key for key, field in OPTIONS.items() if not field.metadata["changes_result"]]
+    options = {key: value for key, value in config.to_dict().items() if key not in kept}
+    return {"options": options, "data": fingerprint}
 
 
 class _Search:
-    def __init__(self, config: Config, goal: Goal, folder: Path, hours: float | None, progress: bool) -> None:
-        self._config, self._goal, self._folder = config, goal, folder
-        places = ("out", "threads", "workers", "resume")
-        identity = {key: value for key, value in config.to_dict().items() if key not in places}
-        self._store = Store(folder / "work", identity)
+    def __init__(
+        self,
+        config: Config,
+        goal: Goal,
+        folder: Path,
+        hours: float | None,
+        progress: bool,
+        data: LongTailedData,
+    ) -> None:
+        self._config, self._goal, self._folder, self._data = config, goal, folder, data
+        self._store = Store(folder / "work", _identity(config, data.fingerprint))
         self._clock = Clock(None if hours is None else 3600 * hours, shown=progress)
+        self._recipe_of: dict[str, Recipe] = {}  # of each head that is tried
 
-    def run(self) -> Outcome:
-        raced = race(self._config, self._goal, self._store, self._clock)
+    def run(self, asked: dict[str, Any]) -> Outcome:
+        raced = race(self._config, self._data, self._goal, self._store, self._clock)
         best, targets = raced.best, raced.data.train.targets
         self._cross_fit(best, raced)
         chooser = self._chooser(best, raced)
@@ -91,11 +116,10 @@ class _Search:
         self._clock.tell(f"chosen on {best.name}: {choice.name}")
         features = best.representation.of_fold(EVERYTHING, best.epochs)
         finals: dict[str, Linear] = {}
-        for recipe in self._recipes(best, raced):
-            for name, head in self._variants(recipe, features, np.arange(len(targets)), raced):
-                finals |= {name: head} if name in choice.members else {}
+        for recipe in dict.fromkeys(self._recipe_of[name] for name in choice.members):
+            finals |= dict(self._variants(recipe, features, np.arange(len(targets)), raced))
         notes = [*raced.notes, *([f"for want of time not tried: {', '.join(untried)}"] if untried else [])]
-        return self._written(raced, choice, choice.head(finals), notes)
+        return self._written(raced, choice, choice.head(finals), notes, asked)
 
     def _recipes(self, entry: Entry, raced: Raced) -> list[Recipe]:
         every = portfolio(raced.data.num_classes)
@@ -137,6 +161,7 @@ class _Search:
                 f"{entry.name}-{recipe.name}".replace(" ", "-"), self._measuring(entry, raced, recipe)
             )
             found += [Candidate(name, logits) for name, logits in piece.items()]
+            self._recipe_of |= dict.fromkeys(piece, recipe)
             self._clock.tell(f"{recipe.name}: fitted without {len(entry.folds)} folds")
         assert all(len(candidate.logits) == len(held) for candidate in found)
         return found, untried
@@ -170,7 +195,9 @@ class _Search:
     def _final_seconds(self, entry: Entry) -> float:
         return entry.representation.seconds_an_epoch() * entry.epochs if entry.epochs else 0.0
 
-    def _written(self, raced: Raced, choice: Choice, head: Linear, notes: Sequence[str]) -> Outcome:
+    def _written(
+        self, raced: Raced, choice: Choice, head: Linear, notes: Sequence[str], asked: dict[str, Any]
+    ) -> Outcome:
         """The run of the chosen head, its summary on the test images and the account of the choice."""
         best = raced.best
         job = best.representation.job_of_everything(best.epochs)
@@ -189,7 +216,7 @@ class _Search:
             made = summarize(job, report, best.epochs)
         assert made, "there is one process"
         summary, findings, predictions = made
-        outcome = facts_of(raced, choice, self._goal, promised, summary, notes, self._clock.spent, self._folder)
+        outcome = facts_of(raced, choice, self._goal, promised, summary, notes, self._clock.spent, asked, self._folder)
         folder.write_findings(findings)
         folder.write_predictions(predictions)
         outcome.write(self._folder)

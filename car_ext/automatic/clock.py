@@ -25,10 +25,6 @@ class Clock:
     def left(self) -> float:
         return math.inf if self.seconds is None else self.seconds - self.spent
 
-    def share(self, part: float) -> float:
-        """Seconds: this part of the whole, or what is left where that is less."""
-        return math.inf if self.seconds is None else min(part * self.seconds, self.left)
-
     def tell(self, text: str) -> None:
         if self._shown:
             print(f"{self.spent:6.0f} s  {text}", file=sys.stderr, flush=True)

@@ -54,6 +54,7 @@ def facts_of(
     summary: Mapping[str, Any],
     notes: Sequence[str],
     seconds: float,
+    asked: Mapping[str, Any],
     folder: Path,
 ) -> Outcome:
     """The account, of the search and of the summary on the test images."""
@@ -64,6 +65,7 @@ def facts_of(
     paying = [int(label) for label in np.argsort(-np.nan_to_num(losses)) if losses[label] >= PAYING]
     unmeasured = [names[label] for label in np.flatnonzero(measured.images == 0)]
     facts = {
+        "asked": dict(asked),
         "target": goal.word if not goal.least_overall else f"overall>={goal.least_overall:g}",
         "chosen": choice.name,
         "representation": best.name,

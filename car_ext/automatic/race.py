@@ -1,6 +1,5 @@
 """Which features: pretrained weights as they are, fine-tuned, or a small network from scratch, raced on one fold."""
 
-import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,8 +18,6 @@ from car_ext.datasets.reading import stack
 from car_ext.datasets.twins import SIDE
 from car_ext.errors import InputError
 from car_ext.methods.offsets import shrunken
-from car_ext.training.data import load_data
-from car_ext.training.network import sized
 
 FEW = 5000  # images, up to which batches are small
 TINY, SMALL, PHOTOGRAPH = 12, 64, 128  # pixels: of digits, of small images, and that photographs are brought to
@@ -118,20 +115,19 @@ def _near(stored: int) -> int:
     return min(max(SMALL, 32 * round(stored / 32)), PHOTOGRAPH)
 
 
-def race(config: Config, goal: Goal, store: Store, clock: Clock) -> Raced:
+def race(config: Config, data: LongTailedData, goal: Goal, store: Store, clock: Clock) -> Raced:
     """Each kind on the first fold; then the best trained one for longer, where it can still win.
 
     Args:
         config: the job.
+        data: its data, as they are stored.
         goal: of the choice.
         store, clock: of the search.
 
     Raises:
-        InputError: data that cannot be had, or of which no fold can be measured.
+        InputError: no fold can be measured, or weights that are asked for cannot be had.
     """
     notes: list[str] = []
-    whole = dataclasses.replace(config, img_size=None, pretrained=None, tune="full")
-    data = load_data(sized(whole))[0]
     targets = data.train.targets
     offered = kinds(config, data.image_size, len(targets))
     frozen = [
@@ -224,9 +220,8 @@ def _epochs(one: Representation, clock: Clock, share: float, free: int, steps: i
     """That a share of the time holds; without a limit a fixed number, and more of few steps; None where too few fit."""
     if clock.seconds is None:
         return max(free, min(MOST_EPOCHS, -(-steps // one.steps_an_epoch)))
-    fit_in = int(clock.share(share) / max(one.seconds_an_epoch(), 1e-6))
-    noted = one._store.note(f"{one._key(0)}-{share:g}-epochs", lambda: min(fit_in, MOST_EPOCHS))
-    return None if noted < FEWEST_EPOCHS else int(noted)
+    epochs = one.epochs_within(share * clock.seconds)
+    return epochs if epochs >= FEWEST_EPOCHS else None
 
 
 class _Judge:

@@ -87,6 +87,14 @@ class Representation:
         """Whether an epoch is so little work that all folds are trained without, whatever the time."""
         return len(self.loaded[0].train) * self.loaded[1] ** 2 < QUICK_PIXELS
 
+    def epochs_within(self, seconds: float) -> int:
+        """How many epochs fit, of what is left of the time now; noted likewise."""
+        asked = f"{self._key(0)}-of-{self._clock.seconds}-{seconds}-epochs"
+        return int(self._store.note(asked, lambda: self._fitting(seconds)))
+
+    def _fitting(self, seconds: float) -> int:
+        return min(int(min(seconds, self._clock.left) / max(self.seconds_an_epoch(), 1e-6)), MOST_EPOCHS)
+
     def of_fold(self, fold: int, epochs: int = 0) -> Piece:
         """`features` (N, D) float32 of all training images, of a network trained without one fold where it is trained.
 
@@ -105,7 +113,7 @@ class Representation:
     def _key(self, epochs: int) -> str:
         told = {key: value for key, value in self.config.to_dict().items() if key not in ("out", "threads", "workers")}
         digest = hashlib.sha256(json.dumps([told, epochs], sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.kind.name.replace(' ', '-').replace(',', '')}-{digest}"
+        return f"{self.kind.name}-{digest}"
 
     def _job(self, held: int, epochs: int) -> Job:
         if self.kind.trained:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,4 +59,5 @@ class Store:
         return self._path(name, "")
 
     def _path(self, name: str, ending: str) -> Path:
-        return self._folder / f"{name}-{self._identity}{ending}"
+        safe = re.sub(r"[^\w.+=-]", "-", name)  # a network may be called hf-hub:OWNER/NAME
+        return self._folder / f"{safe}-{self._identity}{ending}"

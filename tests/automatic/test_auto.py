@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import car_ext
@@ -10,6 +11,7 @@ from car_ext import InputError
 from car_ext.automatic import race as races
 from car_ext.automatic import representation as representations
 from car_ext.automatic.auto import auto
+from car_ext.automatic.store import Store
 from car_ext.commands import program
 from car_ext.config.config import Config
 from car_ext.export import to_onnx
@@ -40,6 +42,8 @@ def test_the_digits_are_chosen_exported_and_scored_once(tmp_path, short, monkeyp
     assert (tmp_path / "auto/model.onnx").exists()
     # Again: it is only read, and the classifier of the folder is the one that was scored.
     assert program.main() == 0
+    with pytest.raises(InputError, match="holds a choice by other options or of other images"):
+        auto(Config(pretrained=None), target="balanced", out=tmp_path / "auto", progress=False)
     model, state = load_run(tmp_path / "auto")
     assert state["class_names"] == [str(digit) for digit in range(10)]
     assert model.head.weight.shape[0] == 10
@@ -82,6 +86,15 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
 
     with pytest.raises(InputError, match=r"no class of .* has two images"):
         auto(Config(data=str(pets(tmp_path / "pets", each=1))), out=tmp_path / "auto", progress=False)
+
+
+def test_pieces_of_other_images_or_of_odd_names_are_not_mistaken(tmp_path):
+    first, second = (Store(tmp_path, {"data": name}) for name in ("one", "other"))
+    made = first.piece("frozen hf-hub:timm/net 128 px", lambda: {"features": np.ones(2, np.float32)})
+    again = first.piece("frozen hf-hub:timm/net 128 px", lambda: pytest.fail("made twice"))
+    assert (again["features"] == made["features"]).all()
+    other = second.piece("frozen hf-hub:timm/net 128 px", lambda: {"features": np.zeros(2, np.float32)})
+    assert (other["features"] == 0).all()
 
 
 def test_the_library_offers_it():
