@@ -13,7 +13,7 @@ from car_ext.models.classifier import build_model
 from car_ext.run.checkpoint import pack_optimizer, unpack_optimizer
 from car_ext.training.learner import Learner
 from car_ext.training.objective import Objective
-from car_ext.training.optimizer import build_optimizer, part_of_update, rate_of_step, updates_per_epoch
+from car_ext.training.optimizer import build_optimizer, learning_rate, part_of_update, rate_of_step, updates_per_epoch
 
 
 def test_nesterov_s_step_is_its_formula():
@@ -167,3 +167,26 @@ def test_the_average_of_the_weights_is_its_formula():
         torch.testing.assert_close(found.result.head.weight, expected)
     assert found.scored is found.result
     assert not torch.equal(found.result.head.weight, found.model.head.weight)
+
+
+def test_learning_rate():
+    rates = [learning_rate(step, 100, 10, 1.0, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10] == max(rates) == 1.0
+    assert rates[55] == pytest.approx(0.55)
+    assert sorted(rates[10:], reverse=True) == rates[10:]
+    assert 0.1 < rates[-1] < 0.101
+    assert learning_rate(0, 10, 0, 1.0, 0.0) == 1.0
+
+
+def test_learning_rate_in_steps():
+    rates = [learning_rate(step, 100, 10, 1.0, 0.1, [60, 80], 0.5) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10:] == [1.0] * 50 + [0.5] * 20 + [0.25] * 20
+
+
+def test_the_published_staircase_of_ldam():
+    config = Config(schedule="step", step_epochs="160,180", step_factor=0.01, epochs=200, lr=0.1, warmup_epochs=5)
+    after = {epoch: rate_of_step(epoch * 7, 7, config) for epoch in (5, 159, 160, 179, 180, 199)}
+    assert list(after.values()) == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5])
+    assert rate_of_step(160 * 7 - 1, 7, config) == 0.1

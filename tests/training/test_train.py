@@ -8,33 +8,27 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from finished import rows
 from PIL import Image
 from torch import nn
 
 from car_ext import datasets
 from car_ext.config.config import Config
 from car_ext.config.recipe import read_recipe, second_stage
-from car_ext.datasets import Split, load
+from car_ext.datasets import load
 from car_ext.errors import InputError
-from car_ext.machine import device
-from car_ext.methods.augment.images import Augmentation
-from car_ext.methods.samplers import build_sampler
 from car_ext.metrics.predictions_file import PredictionsFile
 from car_ext.models import small
 from car_ext.run import checkpoint
 from car_ext.run.classifier import load_run
-from car_ext.seeds import derive
-from car_ext.training import loader, optimizer, progress
-from car_ext.training.callbacks import Callback
+from car_ext.training import optimizer, progress
 from car_ext.training.data import load_data
-from car_ext.training.job import Job
 from car_ext.training.optimizer import learning_rate
 from car_ext.training.plan import plan
 from car_ext.training.train import train
@@ -105,17 +99,13 @@ def photos(tmp_path):
     return root
 
 
-def rows(config: Config) -> list[dict]:
-    lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
-
-
 def test_killed_runs_end_in_the_same_bits(finished, tmp_path):
     whole, summary = finished
     config = dataclasses.replace(whole, out=str(tmp_path / "run"), resume=True)
     for moment, epoch in MOMENTS.items():
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # it imports helpers too
         command = [sys.executable, __file__, json.dumps(config.to_dict()), moment]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
         found = checkpoint.load_latest(config.run_dir)
         assert (found and found[0]) == epoch
     assert not (config.run_dir / "summary.json").exists()
@@ -231,93 +221,6 @@ def test_bad_input_leaves_no_folder(tmp_path, options, words):
     assert not config.run_dir.exists()
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
-def test_half_precision_learns_and_resumes(tmp_path, amp):
-    config = Config(out=str(tmp_path / "run"), device="cuda", amp=amp, model="cifar_resnet8", regularizer="car")
-    summary = train(config, progress=False)
-    assert summary["overall_accuracy"] > 0.6
-    (config.run_dir / "summary.json").unlink()
-    again = train(dataclasses.replace(config, resume=True), progress=False)
-    assert again["per_class_accuracy"] == summary["per_class_accuracy"]
-
-
-def test_bfloat16_on_a_cpu_learns_and_resumes(tmp_path, monkeypatch):
-    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)  # others compute it too, slowly
-    options = {"amp": "bf16", "channels_last": True, "model": "cifar_resnet8", "regularizer": "car", "epochs": 6}
-    config = Config(out=str(tmp_path / "run"), device="cpu", **options)
-    summary = train(config, progress=False)
-    assert (summary["amp"], summary["overall_accuracy"] > 0.4) == ("bfloat16", True)
-    exact = train(dataclasses.replace(config, out=str(tmp_path / "exact"), amp="none"), progress=False)
-    assert summary["scores"] != exact["scores"]  # it did round
-    (config.run_dir / "summary.json").unlink()
-    again = train(dataclasses.replace(config, resume=True), progress=False)
-    assert again["per_class_accuracy"] == summary["per_class_accuracy"]
-
-
-def test_bfloat16_is_refused_where_the_cpu_lacks_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
-    with pytest.raises(InputError, match="--amp is bf16, but this CPU has no AVX512-BF16 or AMX"):
-        train(Config(out=str(tmp_path / "run"), device="cpu", amp="bf16"), progress=False)
-    assert not (tmp_path / "run").exists()
-
-
-WIDE = Config(device="cpu", img_size=24, model="cifar_resnet8", regularizer="car", epochs=2)
-
-
-def cpu(monkeypatch, gains: bool, computes: bool = True) -> None:
-    monkeypatch.setattr(device, "cpu_gains_by_bf16", lambda: gains)
-    monkeypatch.setattr(device, "cpu_has_bf16", lambda: computes)
-
-
-class Interrupt(Callback):
-    def after_epoch(self, row) -> None:
-        raise KeyboardInterrupt
-
-
-def test_auto_is_bfloat16_on_a_cpu_that_gains_and_a_run_goes_on_in_what_it_began_in(tmp_path, monkeypatch, capsys):
-    found = {}
-    for gains in (True, False):
-        whole, config = (dataclasses.replace(WIDE, out=str(tmp_path / f"{gains} {name}")) for name in ("whole", "cut"))
-        cpu(monkeypatch, gains)
-        summary = train(whole, progress=gains)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, progress=False, callbacks=[Interrupt()])
-        cpu(monkeypatch, not gains)  # auto says otherwise by now
-        again = train(dataclasses.replace(config, resume=True), progress=False)
-        assert summary["amp"] == again["amp"] == ("bfloat16" if gains else "none")
-        assert rows(config) == rows(whole)
-        found[gains] = rows(whole)
-    assert "precision bf16 (auto: this CPU is faster in it)" in capsys.readouterr().err
-    assert found[True] != found[False]  # it did round
-
-
-def test_a_run_in_bfloat16_is_not_gone_on_with_where_the_cpu_cannot(tmp_path, monkeypatch):
-    config = dataclasses.replace(WIDE, out=str(tmp_path / "run"))
-    cpu(monkeypatch, gains=True)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, progress=False, callbacks=[Interrupt()])
-    cpu(monkeypatch, gains=False, computes=False)
-    with pytest.raises(InputError, match=r"this --out began in bf16, but this CPU has no AVX512-BF16.*new --out"):
-        train(dataclasses.replace(config, resume=True), progress=False)
-
-
-@pytest.mark.parametrize(
-    ("options", "against"),
-    [
-        ({"img_size": None}, "images of up to 16 pixels"),
-        ({"tune": "head"}, "the head alone is trained"),
-        ({"model": "efficientnet_lite0"}, "depthwise convolutions, which are not faster in bf16"),
-        ({}, None),
-    ],
-)
-def test_auto_asks_the_network_too(monkeypatch, options, against):
-    cpu(monkeypatch, gains=True)
-    said = plan(dataclasses.replace(WIDE, **options)).precision
-    assert said == (f"float32 (auto: {against})" if against else "bf16 (auto: this CPU is faster in it)")
-
-
 @pytest.mark.parametrize("regularizer", ["none", "car"])
 def test_a_diverging_run_names_epoch_and_step_and_keeps_its_checkpoint(tmp_path, monkeypatch, regularizer):
     config = dataclasses.replace(JOBS["sgd"], out=str(tmp_path / "run"), clip_grad=None, regularizer=regularizer)
@@ -356,58 +259,6 @@ def test_the_default_job_fits_its_training_set(tmp_path):
     assert summary["overall_accuracy"] > 0.7
 
 
-def test_batches_do_not_depend_on_the_workers():
-    images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3), dtype=np.uint8)
-    split = Split(images, np.arange(50) % 5)
-
-    def epoch(number: int, workers: int) -> list[list[np.ndarray]]:
-        sampler = build_sampler("class_balanced", split.targets, 16, 0)
-        batches = loader.train_loader(split, sampler, workers, pin_memory=False)
-        return [[np.asarray(part) for part in batch] for batch in loader.begin_epoch(batches, number, 2)]
-
-    alone, others = epoch(1, 0), epoch(1, 2)
-    assert all(np.array_equal(a, b) for x, y in zip(alone, others, strict=True) for a, b in zip(x, y, strict=True))
-    assert [x.shape for x, _, _ in alone] == [(16, 12, 12, 3)] * 3 + [(2, 12, 12, 3)]
-    for pixels, targets, keys in alone:
-        assert np.array_equal(pixels, images[keys[:, 2]])
-        assert np.array_equal(targets, split.targets[keys[:, 2]])
-    drawn: Counter[int] = Counter()
-    for epoch_number, again, index in np.concatenate([keys for _, _, keys in alone]).tolist():
-        assert (epoch_number, again) == (1, drawn[index])
-        drawn[index] += 1
-    assert max(drawn.values()) > 2
-    assert not np.array_equal(alone[0][2][:, 2], epoch(2, 0)[0][2][:, 2])
-
-
-def test_every_image_comes_once_an_epoch_and_a_last_single_one_joins_its_neighbours():
-    images = np.arange(33, dtype=np.uint8).reshape(33, 1, 1, 1).repeat(4, axis=1).repeat(4, axis=2)
-    sampler = build_sampler("instance", np.arange(33), 16, 0)
-    batches = loader.train_loader(Split(images, np.arange(33)), sampler, 0, pin_memory=False)
-    seen = [(x[:, 0, 0, 0].tolist(), y.tolist()) for x, y, _ in batches]
-    assert [len(y) for _, y in seen] == [16, 17]
-    assert len(batches) == 2
-    assert all(x == y for x, y in seen)
-    assert sorted(label for _, y in seen for label in y) == list(range(33))
-
-
-def test_an_image_drawn_again_is_augmented_anew():
-    images = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
-    split = Split(images, np.array([0] * 7 + [1]))  # class 1 has one image, which balance draws about four times
-    batches = loader.train_loader(split, build_sampler("class_balanced", split.targets, 8, 0), 0, False)
-    ((stored, targets, keys),) = loader.begin_epoch(batches, 1, 1)
-    seen = Augmentation("crop-flip", 10, 0)(stored, keys)
-    rare = seen[targets == 1].flatten(1)
-    assert len(rare) > 2
-    assert len(rare.unique(dim=0)) == len(rare)
-
-
-def test_evaluation_sees_the_centre_in_order():
-    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
-    batches = list(loader.ordered_loader(Split(images, np.arange(5)), 4, 2, 0, pin_memory=False))
-    assert torch.equal(torch.cat([x for x, _ in batches]), torch.from_numpy(images[:, 2:6, 2:6]))
-    assert torch.cat([y for _, y in batches]).tolist() == list(range(5))
-
-
 @pytest.mark.parametrize(
     ("size", "asked", "expected", "stored"),
     [
@@ -424,29 +275,6 @@ def test_augmentation_follows_the_image_size(monkeypatch, size, asked, expected,
     monkeypatch.setattr(datasets, "load", sized)
     data, seen, augment = load_data(Config(data="photos", img_size=size, augment=asked))
     assert (augment, data.image_size, seen) == (expected, stored, size or 8)
-
-
-def test_learning_rate():
-    rates = [learning_rate(step, 100, 10, 1.0, 0.1) for step in range(100)]
-    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    assert rates[10] == max(rates) == 1.0
-    assert rates[55] == pytest.approx(0.55)
-    assert sorted(rates[10:], reverse=True) == rates[10:]
-    assert 0.1 < rates[-1] < 0.101
-    assert learning_rate(0, 10, 0, 1.0, 0.0) == 1.0
-
-
-def test_learning_rate_in_steps():
-    rates = [learning_rate(step, 100, 10, 1.0, 0.1, [60, 80], 0.5) for step in range(100)]
-    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    assert rates[10:] == [1.0] * 50 + [0.5] * 20 + [0.25] * 20
-
-
-def test_the_published_staircase_of_ldam():
-    config = Config(schedule="step", step_epochs="160,180", step_factor=0.01, epochs=200, lr=0.1, warmup_epochs=5)
-    after = {epoch: optimizer.rate_of_step(epoch * 7, 7, config) for epoch in (5, 159, 160, 179, 180, 199)}
-    assert list(after.values()) == pytest.approx([0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5])
-    assert optimizer.rate_of_step(160 * 7 - 1, 7, config) == 0.1
 
 
 def test_a_second_stage_takes_no_stairs_from_the_first(tmp_path):
@@ -555,24 +383,3 @@ def test_the_script_prints_a_table_and_returns_2_on_bad_input(tmp_path):
 
 if __name__ == "__main__":
     doomed(json.loads(sys.argv[1]), sys.argv[2])
-
-
-def test_what_is_mixed_in_is_augmented_by_draws_of_its_own(monkeypatch):
-    config = Config(mix="concutmix:prob=1", contrast="none", augment="crop-flip", workers=0, device="cpu", epochs=2)
-    job, given = Job(config), []
-    mixed = type(job.mix).__call__
-
-    def noted(mix, images, targets, generator, partner, *rest):
-        given.append((images, *partner))
-        return mixed(mix, images, targets, generator, partner, *rest)
-
-    monkeypatch.setattr(type(job.mix), "__call__", noted)
-    batch, partner = next(job.begin_epoch(1))
-    job.step(batch, partner, torch.Generator().manual_seed(0), 0.01)
-    ((images, others, labels),) = given
-    assert torch.equal(images, Augmentation("crop-flip", job.image_size, config.seed)(batch[0], batch[2]))
-    assert torch.equal(labels, partner[1])
-    expected = Augmentation("crop-flip", job.image_size, derive("partner", config.seed))(partner[0], partner[2])
-    assert torch.equal(others, expected)
-    unlike = Augmentation("crop-flip", job.image_size, config.seed)(partner[0], partner[2])
-    assert not torch.equal(others, unlike)
