@@ -10,7 +10,7 @@ import numpy as np
 
 from car_ext.automatic.choice import Choice, Row
 from car_ext.automatic.goal import Goal
-from car_ext.automatic.promise import Promise, gained
+from car_ext.automatic.promise import Interval, gained
 from car_ext.automatic.race import Raced
 from car_ext.files import write_json
 from car_ext.metrics.counts import number
@@ -50,7 +50,7 @@ def facts_of(
     raced: Raced,
     choice: Choice,
     goal: Goal,
-    promised: Promise,
+    promised: Interval,
     summary: Mapping[str, Any],
     notes: Sequence[str],
     seconds: float,

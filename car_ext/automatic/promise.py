@@ -11,15 +11,15 @@ DRAWS = 2000
 STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
-class Promise(NamedTuple):
-    """Of a score on test images: the middle and the 95 % between, as fractions."""
+class Interval(NamedTuple):
+    """Of a score, or of the difference of two: the middle and the 95 % between, as fractions."""
 
     middle: float
     low: float
     high: float
 
 
-def promise(measured: Measured, test_images: np.ndarray, goal: Goal, seed: int = 0) -> Promise:
+def promise(measured: Measured, test_images: np.ndarray, goal: Goal, seed: int = 0) -> Interval:
     """The score of so many test images, over what is not known of the classes and over the chance of the images.
 
     Class accuracies are drawn from their Beta posteriors, of a prior about the mean of all whose weight is the most
@@ -35,7 +35,7 @@ def promise(measured: Measured, test_images: np.ndarray, goal: Goal, seed: int =
     """
     both = (measured.images > 0) & (test_images > 0)
     if not both.any():
-        return Promise(float("nan"), float("nan"), float("nan"))
+        return Interval(float("nan"), float("nan"), float("nan"))
     right, images = measured.right[both].astype(float), measured.images[both].astype(float)
     random = np.random.default_rng(seed)
     mean = float(np.clip(np.mean(right / images), 0.01, 0.99))
@@ -44,7 +44,7 @@ def promise(measured: Measured, test_images: np.ndarray, goal: Goal, seed: int =
     accuracies = random.beta(first, strength + images - first, size=(DRAWS, len(right)))
     drawn = random.binomial(test_images[both], accuracies) / test_images[both]
     low, middle, high = np.quantile(goal.of(drawn), [0.025, 0.5, 0.975])
-    return Promise(float(middle), float(low), float(high))
+    return Interval(float(middle), float(low), float(high))
 
 
 def _likelihood(right: np.ndarray, images: np.ndarray, mean: float, strength: float) -> float:
@@ -55,11 +55,11 @@ def _likelihood(right: np.ndarray, images: np.ndarray, mean: float, strength: fl
     return float((betaln(first + right, second + images - right) - betaln(first, second)).sum())
 
 
-def gained(chosen: Measured, without: Measured, goal: Goal) -> Promise:
+def gained(chosen: Measured, without: Measured, goal: Goal) -> Interval:
     """The difference of two scores on the same folds, of shrunken accuracies, with 95 % over images drawn anew."""
     seen = chosen.images > 0
     point = [float(goal.of(shrunken(one.right, one.images)[seen])) for one in (chosen, without)]
     differences = chosen.drawn_scores(goal) - without.drawn_scores(goal)
     centre = point[0] - point[1]
     low, high = np.quantile(differences - differences.mean(), [0.025, 0.975])
-    return Promise(centre, centre + float(low), centre + float(high))
+    return Interval(centre, centre + float(low), centre + float(high))
